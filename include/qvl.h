@@ -1,0 +1,276 @@
+/* qvl.h - the public interface of libqvl: Qwen3-VL vision-language models on ordinary computers.
+ *
+ * Two nouns carry everything:
+ *   qvl_model    weights, tokenizer, configuration. Immutable once open; any number of sessions may share it.
+ *   qvl_session  one conversation with its KV cache. One timeline: one thread at a time may use it, except for
+ *                qvl_session_cancel(), which any thread and any signal handler may call.
+ *
+ * Every function that can fail returns 0 or a negative QVL_E_... code and, when `err` is not NULL, fills it with a
+ * one-line message. The library never prints, exits or aborts. Strings are UTF-8 and NUL-terminated.
+ * Structs of parameters begin with `struct_size`: call the matching ..._default() first, then change what you need.
+ */
+#ifndef QVL_H
+#define QVL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define QVL_API __attribute__((visibility("default")))
+#else
+#define QVL_API
+#endif
+
+#define QVL_VERSION_MAJOR 0
+#define QVL_VERSION_MINOR 1
+#define QVL_VERSION_PATCH 0
+
+enum {
+    QVL_OK = 0,
+    QVL_E_NOMEM = -1,       /* not enough memory, or refused before trying because it would not fit */
+    QVL_E_IO = -2,          /* the operating system reported an error on a file */
+    QVL_E_FORMAT = -3,      /* a file or JSON text is damaged or contradicts itself */
+    QVL_E_UNSUPPORTED = -4, /* well-formed, but this version cannot do it */
+    QVL_E_LIMIT = -5,       /* a limit was exceeded: context, pixels, nesting, ... */
+    QVL_E_ARG = -6,         /* the caller's arguments are wrong */
+    QVL_E_CANCELLED = -7,   /* stopped by qvl_session_cancel() or by a callback */
+    QVL_E_STATE = -8,       /* called at the wrong time, or an internal invariant does not hold */
+    QVL_E_NOTFOUND = -9     /* no such file or folder */
+};
+
+typedef struct qvl_err {
+    int code;
+    char msg[512];
+} qvl_err;
+
+typedef struct qvl_model qvl_model;
+typedef struct qvl_session qvl_session;
+
+/* "0.1.0" */
+QVL_API const char *qvl_version(void);
+/* Short English name of a QVL_E_... code ("out of memory"); never NULL. */
+QVL_API const char *qvl_strerror(int code);
+/* Memory returned by the library as `char **` is released with this; NULL is fine. */
+QVL_API void qvl_free(void *p);
+
+/* Progress of something long. `stage` is one of "load", "vision", "prompt"; done <= total. Called on the thread that
+ * called the library, at most some twenty times a second. Return non-zero to stop with QVL_E_CANCELLED. */
+typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint64_t total);
+
+/* ---------------------------------------------------------------- model */
+
+typedef enum qvl_precision {
+    QVL_PRECISION_AUTO = 0, /* f32 for models under 512 MB of weights, else bf16 */
+    QVL_PRECISION_F32 = 1,  /* every sum and every activation in float32: the proof */
+    QVL_PRECISION_BF16 = 2  /* activations rounded to bf16 in front of matrix products, sums in f32 */
+} qvl_precision;
+
+typedef struct qvl_model_params {
+    size_t struct_size;
+    const char *path;          /* Hugging Face folder (config.json, *.safetensors, tokenizer.json) */
+    qvl_precision precision;   /* text decoder and, unless the next field says otherwise, vision encoder */
+    qvl_precision vision_precision;
+    const char *cpu;           /* NULL = best for this machine; "ref", "avx2", "avx512", "avx512_bf16" */
+    int no_weights;            /* 1 = configuration and tokenizer only: enough for tokenize and templates */
+    int no_memory_check;       /* 1 = do not refuse when the model cannot fit */
+    qvl_progress_fn progress;  /* may be NULL */
+    void *progress_ud;
+} qvl_model_params;
+
+QVL_API void qvl_model_params_default(qvl_model_params *p);
+/* Opens and checks a model. Weights are memory-mapped: the files must not be changed while the model is open. */
+QVL_API int qvl_model_open(qvl_model **out, const qvl_model_params *p, qvl_err *err);
+/* Accepts NULL and pointers to NULL; sets *m to NULL. Every session of the model must be closed before. */
+QVL_API void qvl_model_close(qvl_model **m);
+
+typedef struct qvl_model_info {
+    size_t struct_size;
+    const char *name;              /* last component of the path; borrowed from the model */
+    const char *cpu;               /* kernel level in use */
+    const char *precision;         /* for example "vision f32 · text f32"; borrowed */
+    uint64_t weight_bytes;         /* mapped from files */
+    uint64_t copied_bytes;         /* converted into memory of our own */
+    uint64_t kv_bytes_per_token;
+    uint64_t n_params;
+    uint32_t n_layer, d_model, n_head, n_kv, d_head, d_ff, n_vocab, n_expert;
+    uint32_t v_depth, v_model, v_head;
+    uint32_t max_context;          /* max_position_embeddings */
+    int thinking;                  /* 1: answers begin inside a <think> block */
+} qvl_model_info;
+/* Set info->struct_size before the call. */
+QVL_API int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err);
+
+/* What is in a model folder or a tensor file, as a JSON object (release with qvl_free). Does not load weights. */
+QVL_API int qvl_inspect(const char *path, char **json, qvl_err *err);
+
+/* ---------------------------------------------------------------- text */
+
+/* Token ids of `text` as the reference tokenizer gives them. plain = 1 treats the text as something a user typed:
+ * "<|im_end|>" in it stays ordinary text. *ids is released with qvl_free. */
+QVL_API int qvl_tokenize(const qvl_model *m, const char *text, size_t len, int plain, int32_t **ids, size_t *n, qvl_err *err);
+/* The bytes of the ids, invalid UTF-8 replaced by U+FFFD. *text is NUL-terminated and released with qvl_free. */
+QVL_API int qvl_detokenize(const qvl_model *m, const int32_t *ids, size_t n, int skip_special, char **text, size_t *len, qvl_err *err);
+/* Renders messages (JSON: a list of messages, or an object with "messages" and optionally "tools",
+ * "add_generation_prompt", "add_vision_id") with the model's chat template. Media stay single pads; no file is opened. */
+QVL_API int qvl_render(const qvl_model *m, const char *json, size_t json_len, char **text, size_t *len, qvl_err *err);
+
+/* ---------------------------------------------------------------- session */
+
+typedef enum qvl_alpha { QVL_ALPHA_WHITE = 0, QVL_ALPHA_DROP = 1 } qvl_alpha;
+
+typedef struct qvl_session_params {
+    size_t struct_size;
+    uint32_t n_ctx;             /* positions in the KV cache; 0 = as many as a conversation usually needs (4096, or
+                                   the model's maximum when that is less) */
+    uint32_t n_threads;         /* 0 = as many as the affinity mask and the container's quota give */
+    uint32_t n_chunk;           /* prompt tokens computed at once; 0 = 512 */
+    uint64_t min_pixels, max_pixels; /* 0 = from preprocessor_config.json */
+    qvl_alpha alpha;            /* what to do with transparent pictures */
+    int add_vision_id;          /* 1: "Picture 1: " before each picture */
+    int no_memory_check;
+} qvl_session_params;
+
+QVL_API void qvl_session_params_default(qvl_session_params *p);
+QVL_API int qvl_session_open(qvl_session **out, qvl_model *m, const qvl_session_params *p, qvl_err *err);
+QVL_API void qvl_session_close(qvl_session **s);
+/* Bytes that a session with these parameters allocates when opened (KV cache and work memory, without pictures). */
+QVL_API int qvl_session_bytes(const qvl_model *m, const qvl_session_params *p, uint64_t *bytes, qvl_err *err);
+
+typedef enum qvl_role { QVL_ROLE_SYSTEM = 0, QVL_ROLE_USER, QVL_ROLE_ASSISTANT, QVL_ROLE_TOOL } qvl_role;
+
+typedef enum qvl_part_kind {
+    QVL_PART_TEXT = 0,   /* data, len: UTF-8 text */
+    QVL_PART_IMAGE_FILE, /* data: path */
+    QVL_PART_IMAGE_DATA, /* data, len: the bytes of an encoded picture (JPEG, PNG, ...) */
+    QVL_PART_IMAGE_RGB   /* data: width*height*3 bytes, row by row */
+} qvl_part_kind;
+
+typedef struct qvl_part {
+    qvl_part_kind kind;
+    const void *data;
+    size_t len;
+    uint32_t width, height; /* QVL_PART_IMAGE_RGB only */
+} qvl_part;
+
+/* Appends one message. Pictures are decoded and resized now, so a bad picture fails here and leaves the
+ * conversation as it was. All data is copied. */
+QVL_API int qvl_session_add(qvl_session *s, qvl_role role, const qvl_part *parts, size_t n_parts, qvl_err *err);
+/* Appends messages given as JSON in the OpenAI form (see qvl_render); relative picture paths are taken from
+ * base_dir (NULL = current folder). All or nothing. */
+QVL_API int qvl_session_add_json(qvl_session *s, const char *json, size_t len, const char *base_dir, qvl_err *err);
+/* Removes the last n messages. Their KV cache entries are given up when the next answer is generated. */
+QVL_API int qvl_session_pop(qvl_session *s, size_t n, qvl_err *err);
+/* Number of messages, the answers included. */
+QVL_API size_t qvl_session_count(const qvl_session *s);
+/* Forgets every message; keeps memory and caches. */
+QVL_API void qvl_session_clear(qvl_session *s);
+/* The conversation as a JSON list of messages (pictures as their file names). Release with qvl_free. */
+QVL_API int qvl_session_messages(const qvl_session *s, char **json, qvl_err *err);
+
+/* A piece of the answer: complete UTF-8 characters, not NUL-terminated. Return non-zero to stop the answer; what was
+ * written so far is kept and the finish reason is "cancelled". */
+typedef int (*qvl_text_fn)(void *ud, const char *text, size_t len);
+
+typedef struct qvl_gen_params {
+    size_t struct_size;
+    uint32_t max_tokens;      /* 0 = until the end token or the end of the context */
+    int greedy;               /* 1 = most likely token; the fields down to min_p are then unused */
+    float temperature;        /* <= 0 means greedy */
+    uint32_t top_k;           /* 0 = off */
+    float top_p;              /* 1 = off */
+    float min_p;              /* 0 = off */
+    float repetition_penalty; /* 1 = off; counts prompt and answer */
+    float presence_penalty;   /* 0 = off; counts the answer only */
+    float frequency_penalty;  /* 0 = off; counts the answer only */
+    uint64_t seed;
+    const char *const *stop;  /* n_stop strings; the answer ends in front of the first one found */
+    size_t n_stop;
+    int no_generation_prompt; /* 1 = continue the conversation as it stands, for traces */
+    const char *trace_path;   /* write every intermediate to this safetensors file; NULL = no */
+    qvl_text_fn on_text;      /* may be NULL */
+    void *on_text_ud;
+    qvl_progress_fn progress; /* may be NULL */
+    void *progress_ud;
+} qvl_gen_params;
+
+/* Defaults from the model's generation_config.json; m may be NULL (then: greedy). */
+QVL_API void qvl_gen_params_default(qvl_gen_params *p, const qvl_model *m);
+
+typedef enum qvl_finish {
+    QVL_FINISH_STOP = 0,  /* end token or stop string */
+    QVL_FINISH_LENGTH,    /* max_tokens or the context was reached */
+    QVL_FINISH_CANCELLED
+} qvl_finish;
+
+typedef struct qvl_result {
+    const char *text;          /* the whole answer; valid until the next call on the session */
+    size_t text_len;
+    const char *reasoning;     /* thinking models: the text in front of </think>; else NULL. `text` is without it. */
+    const int32_t *ids;        /* generated ids, end token included when reached; valid until the next call */
+    size_t n_ids;
+    qvl_finish finish;
+    uint32_t n_images, n_image_tokens;  /* encoded in this call */
+    uint32_t n_prompt;         /* length of the whole prompt in tokens */
+    uint32_t n_prompt_new;     /* of these, computed in this call (the others were in the cache) */
+    double vision_ms, prompt_ms, decode_ms; /* wall time */
+} qvl_result;
+
+/* Generates the assistant's next message, streams it to on_text and appends it to the conversation. `out` may be NULL.
+ * After QVL_E_CANCELLED (stopped before the first token) the conversation is as it was. */
+QVL_API int qvl_session_generate(qvl_session *s, const qvl_gen_params *p, qvl_result *out, qvl_err *err);
+/* Makes a running generate stop soon, also inside the vision encoder and the prompt. Async-signal-safe. */
+QVL_API void qvl_session_cancel(qvl_session *s);
+
+/* ---------------------------------------------------------------- verify */
+
+typedef struct qvl_verify_row {
+    const char *name;     /* tensor name in the golden */
+    const char *shape;    /* "[122,256] F32" */
+    double max_abs, rel_l2, min_cos; /* NaN where they do not apply */
+    double limit;         /* of rel_l2; NaN = reported only */
+    int pass;             /* 1 PASS, 0 FAIL, 2 reported only */
+    const char *note;     /* further facts ("bit-equal 100.00 %", "first difference at token 7 is a near tie") or "" */
+} qvl_verify_row;
+typedef void (*qvl_verify_fn)(void *ud, const qvl_verify_row *row);
+
+/* Runs the request that is stored in the golden and compares every tensor with it (see docs/traces.md).
+ * *passed = 1 when every limit holds. One golden that cannot be read is an error. */
+QVL_API int qvl_verify(qvl_model *m, const qvl_session_params *p, const char *golden_path, qvl_verify_fn on_row, void *ud,
+                       int *passed, qvl_err *err);
+
+/* ---------------------------------------------------------------- bench */
+
+typedef struct qvl_bench_row {
+    const char *name;  /* "read probe", "f32 probe", "vision", "prefill", "decode", "load", ... */
+    const char *what;  /* "512 tokens", "1024x768", ... */
+    double value;      /* in `unit` */
+    const char *unit;
+    double share;      /* of the machine's own limit measured in the same run, 0..1; NaN = none */
+    const char *of;    /* the limit the share refers to, or "" */
+} qvl_bench_row;
+typedef void (*qvl_bench_fn)(void *ud, const qvl_bench_row *row);
+
+typedef struct qvl_bench_params {
+    size_t struct_size;
+    const char *path;       /* model folder, or NULL: random weights of `shape` */
+    const char *shape;      /* "2b", "4b", "8b", "32b" */
+    qvl_precision precision;
+    const char *cpu;
+    uint32_t n_threads;
+    uint32_t n_prompt, n_decode; /* 0 = defaults */
+    uint32_t image_width, image_height; /* 0 = 640x480 */
+} qvl_bench_params;
+QVL_API void qvl_bench_params_default(qvl_bench_params *p);
+QVL_API int qvl_bench(const qvl_bench_params *p, qvl_bench_fn on_row, void *ud, qvl_err *err);
+
+/* Peak resident memory of this process in bytes, 0 if unknown. */
+QVL_API uint64_t qvl_peak_memory(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,31 @@
+/* dtype.c - names and widths of the safetensors element types. */
+#include "base/dtype.h"
+
+#include <string.h>
+
+#include "base/compiler.h"
+
+static const struct {
+    const char *name;
+    unsigned bits;
+} types[] = {
+    [QVL_DT_UNKNOWN] = {"?", 0},
+    [QVL_DT_BOOL] = {"BOOL", 8}, [QVL_DT_U8] = {"U8", 8}, [QVL_DT_I8] = {"I8", 8},
+    [QVL_DT_F8_E5M2] = {"F8_E5M2", 8}, [QVL_DT_F8_E4M3] = {"F8_E4M3", 8}, [QVL_DT_F8_E8M0] = {"F8_E8M0", 8},
+    [QVL_DT_I16] = {"I16", 16}, [QVL_DT_U16] = {"U16", 16}, [QVL_DT_F16] = {"F16", 16}, [QVL_DT_BF16] = {"BF16", 16},
+    [QVL_DT_I32] = {"I32", 32}, [QVL_DT_U32] = {"U32", 32}, [QVL_DT_F32] = {"F32", 32},
+    [QVL_DT_F64] = {"F64", 64}, [QVL_DT_I64] = {"I64", 64}, [QVL_DT_U64] = {"U64", 64}, [QVL_DT_C64] = {"C64", 64},
+    [QVL_DT_F4] = {"F4", 4}, [QVL_DT_F6_E2M3] = {"F6_E2M3", 6}, [QVL_DT_F6_E3M2] = {"F6_E3M2", 6},
+    [QVL_DT_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", 8}, [QVL_DT_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", 8},
+};
+
+const char *qvl_dtype_name(enum qvl_dtype t) { return (size_t)t < QVL_COUNT(types) ? types[t].name : "?"; }
+unsigned qvl_dtype_bits(enum qvl_dtype t) { return (size_t)t < QVL_COUNT(types) ? types[t].bits : 0; }
+
+enum qvl_dtype qvl_dtype_from_name(const char *name)
+{
+    for (size_t i = 1; i < QVL_COUNT(types); i++)
+        if (strcmp(types[i].name, name) == 0)
+            return (enum qvl_dtype)i;
+    return QVL_DT_UNKNOWN;
+}

@@ -1,0 +1,58 @@
+/* tensor_source.h - a set of named, checked tensor views, whatever file format they come from.
+ *
+ * A source owns the mapped files; views borrow from it. Everything about a view is checked when the source is opened:
+ * the bytes lie inside the file and their number equals shape x type. Nothing here knows about a model. */
+#ifndef QVL_FORMATS_TENSOR_SOURCE_H
+#define QVL_FORMATS_TENSOR_SOURCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/dtype.h"
+#include "qvl.h"
+
+#define QVL_MAX_RANK 8
+
+struct qvl_tensor {
+    const char *name;      /* as in the file; borrowed from the source */
+    const void *data;      /* borrowed; any alignment; NULL for zero elements */
+    size_t bytes;
+    enum qvl_dtype type;
+    const char *type_name; /* as in the file, also for types unknown to us */
+    int rank;              /* 0 = scalar */
+    int64_t shape[QVL_MAX_RANK];
+    const char *file;      /* for messages */
+};
+
+struct qvl_tensors; /* immutable after open, safe to read from several threads */
+
+/* Opens a .safetensors file, or a folder: model.safetensors.index.json with its shards, else model.safetensors, else
+ * the only *.safetensors file in it. */
+int qvl_safetensors_open(struct qvl_tensors **out, const char *path, qvl_err *err);
+/* The same from memory (the bytes are borrowed): for tests and fuzzing. `what` names the source in messages. */
+int qvl_safetensors_open_memory(struct qvl_tensors **out, const void *data, size_t size, const char *what, qvl_err *err);
+void qvl_tensors_close(struct qvl_tensors **t);
+
+size_t qvl_tensors_count(const struct qvl_tensors *t);
+const struct qvl_tensor *qvl_tensors_at(const struct qvl_tensors *t, size_t i); /* in file order */
+/* NULL when there is none of that name. Logarithmic or better. */
+const struct qvl_tensor *qvl_tensors_find(const struct qvl_tensors *t, const char *name);
+/* Value of a __metadata__ entry (of the first file), or NULL. */
+const char *qvl_tensors_meta(const struct qvl_tensors *t, const char *key);
+/* Total size of the mapped files. */
+uint64_t qvl_tensors_bytes(const struct qvl_tensors *t);
+/* Warnings that do not stop loading (tensors missing from the index ...), one a line; "" when none. */
+const char *qvl_tensors_warnings(const struct qvl_tensors *t);
+
+/* "[3,2,16] BF16" into buf; returns buf. */
+const char *qvl_tensor_describe(const struct qvl_tensor *t, char *buf, size_t size);
+
+/* Writes a safetensors file (formats.md: widest type first, then by name; metadata first; padded header) by way of a
+ * temporary name. Entries may be given in any order. */
+struct qvl_tensor_meta {
+    const char *key, *value;
+};
+int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
+                          size_t n_meta, qvl_err *err);
+
+#endif
