@@ -124,8 +124,8 @@ typedef enum qvl_alpha { QVL_ALPHA_WHITE = 0, QVL_ALPHA_DROP = 1 } qvl_alpha;
 
 typedef struct qvl_session_params {
     size_t struct_size;
-    uint32_t n_ctx;             /* positions in the KV cache; 0 = as many as a conversation usually needs (4096, or
-                                   the model's maximum when that is less) */
+    uint32_t n_ctx;             /* positions in the KV cache; 0 = up to 32768 (or the model's maximum), of which memory is
+                                   taken only as the conversation grows */
     uint32_t n_threads;         /* 0 = as many as the affinity mask and the container's quota give */
     uint32_t n_chunk;           /* prompt tokens computed at once; 0 = 512 */
     uint64_t min_pixels, max_pixels; /* 0 = from preprocessor_config.json */
@@ -137,14 +137,14 @@ typedef struct qvl_session_params {
 QVL_API void qvl_session_params_default(qvl_session_params *p);
 QVL_API int qvl_session_open(qvl_session **out, qvl_model *m, const qvl_session_params *p, qvl_err *err);
 QVL_API void qvl_session_close(qvl_session **s);
-/* Bytes that a session with these parameters allocates when opened (KV cache and work memory, without pictures). */
+/* Bytes that a session with these parameters can come to use (whole KV cache and work memory, without pictures). */
 QVL_API int qvl_session_bytes(const qvl_model *m, const qvl_session_params *p, uint64_t *bytes, qvl_err *err);
 
 typedef enum qvl_role { QVL_ROLE_SYSTEM = 0, QVL_ROLE_USER, QVL_ROLE_ASSISTANT, QVL_ROLE_TOOL } qvl_role;
 
 typedef enum qvl_part_kind {
     QVL_PART_TEXT = 0,   /* data, len: UTF-8 text */
-    QVL_PART_IMAGE_FILE, /* data: path */
+    QVL_PART_IMAGE_FILE, /* data: path, NUL-terminated; "-" is standard input */
     QVL_PART_IMAGE_DATA, /* data, len: the bytes of an encoded picture (JPEG, PNG, ...) */
     QVL_PART_IMAGE_RGB   /* data: width*height*3 bytes, row by row */
 } qvl_part_kind;
@@ -162,6 +162,8 @@ QVL_API int qvl_session_add(qvl_session *s, qvl_role role, const qvl_part *parts
 /* Appends messages given as JSON in the OpenAI form (see qvl_render); relative picture paths are taken from
  * base_dir (NULL = current folder). All or nothing. */
 QVL_API int qvl_session_add_json(qvl_session *s, const char *json, size_t len, const char *base_dir, qvl_err *err);
+/* How many positions of the KV cache are filled, and how many there are. */
+QVL_API void qvl_session_context(const qvl_session *s, uint32_t *used, uint32_t *total);
 /* Removes the last n messages. Their KV cache entries are given up when the next answer is generated. */
 QVL_API int qvl_session_pop(qvl_session *s, size_t n, qvl_err *err);
 /* Number of messages, the answers included. */

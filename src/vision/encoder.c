@@ -1,0 +1,368 @@
+/* encoder.c - patch rows [n_patch][n_elem] -> features [n_patch/merge^2][d_out] and one such set per DeepStack tap.
+ *
+ *   x = patch embedding + position table
+ *   depth times:  x += proj(attention(LN1 x));  x += fc2(gelu(fc1(LN2 x)))
+ *   tap mergers after their blocks, main merger at the end
+ *
+ * Everything runs inside one qvl_pool_run. Rows pass through the wide layers (3C, d_ff, merge^2*C) in chunks, so that work
+ * memory is a few [n_patch][C] arrays however large the picture is. It does not decode or resize pictures. */
+#include "vision/encoder.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "kernels/rotary.h"
+#include "vision/position.h"
+
+enum { CHUNK = 1024 }; /* patch rows that pass through the wide layers at once; a multiple of merge^2 is made of it */
+/* Neither is in config.json; both are the same everywhere in the tower. */
+static const float LN_EPS = 1e-6f;
+static const double ROPE_THETA = 10000.0;
+
+struct run {
+    const struct qvl_vision *v;
+    const struct qvl_patches *p;
+    struct qvl_vision_features *out;
+    struct qvl_watch *watch;
+    struct qvl_trace *trace;
+    int64_t n_seg;        /* patches of one temporal step */
+    int64_t chunk;
+    int tap_order[QVL_MAX_TAPS]; /* place in out->tap of the k-th merger: taps come out in the order blocks run */
+    int stop;             /* written by member 0 between barriers */
+    /* work memory, shared by the team */
+    float *x, *q, *att;   /* [n_patch][C]; q and att: [n_seg][C] */
+    float *h;             /* [chunk][C] */
+    float *wide;          /* [chunk][max(3C, d_ff)] or [chunk/merge^2][merge^2*C] twice */
+    float *row_cs, *row_sn; /* [max side][d_head/4] */
+    struct qvl_kv *kv;    /* [n_head] of one temporal step */
+    struct qvl_scratch scratch;
+};
+
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int64_t wide_elems(const struct qvl_vision_config *c, int64_t chunk)
+{
+    int64_t blocks = chunk * max64(3 * (int64_t)c->d_model, c->d_ff);
+    return max64(blocks, 2 * chunk * (int64_t)c->d_model); /* merger: normed and fc1 rows of merge^2*C */
+}
+
+static size_t scratch_bytes(const struct qvl_vision *v, int64_t n_seg, int64_t chunk, int n_elem, int n_threads)
+{
+    const struct qvl_vision_config *c = v->config;
+    const struct qvl_kernels *k = v->kernels;
+    int64_t C = c->d_model, M = (int64_t)c->merge * c->merge * C;
+    const int64_t shape[][2] = {{C, n_elem}, {3 * C, C}, {C, C}, {c->d_ff, C}, {C, c->d_ff}, {M, M}, {c->d_out, M}};
+    size_t most = qvl_attention_scratch(k, v->arith, n_seg, c->n_head, c->n_head, c->d_model / c->n_head, n_seg, n_threads);
+    for (size_t i = 0; i < QVL_COUNT(shape); i++) {
+        size_t b = qvl_matmul_scratch(k, v->arith, chunk, shape[i][0], shape[i][1], n_threads);
+        if (b > most)
+            most = b;
+    }
+    return most;
+}
+
+/* Hands out the work memory; with a counting arena it only adds up. */
+static void layout(struct run *r, struct qvl_arena *a, const struct qvl_vision *v, int64_t n_patch, int64_t n_seg, int side,
+                   int n_elem, int n_threads)
+{
+    const struct qvl_vision_config *c = v->config;
+    size_t C = (size_t)c->d_model;
+    int hd = c->d_model / c->n_head;
+    int64_t unit = (int64_t)c->merge * c->merge;
+    r->chunk = (CHUNK + unit - 1) / unit * unit;
+    if (r->chunk > n_patch)
+        r->chunk = n_patch;
+    r->x = qvl_arena_take(a, (size_t)n_patch, C * sizeof(float));
+    r->q = qvl_arena_take(a, (size_t)n_seg, C * sizeof(float));
+    r->att = qvl_arena_take(a, (size_t)n_seg, C * sizeof(float));
+    r->h = qvl_arena_take(a, (size_t)r->chunk, C * sizeof(float));
+    r->wide = qvl_arena_take(a, (size_t)wide_elems(c, r->chunk), sizeof(float));
+    r->row_cs = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
+    r->row_sn = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
+    r->kv = qvl_arena_take(a, (size_t)c->n_head, sizeof *r->kv);
+    size_t one = qvl_kv_bytes(v->arith, hd, n_seg);
+    for (int i = 0; i < c->n_head; i++) {
+        void *k = qvl_arena_take(a, one, 1), *val = qvl_arena_take(a, one, 1);
+        if (a->base && !a->overflow)
+            r->kv[i] = (struct qvl_kv){.k = k, .v = val, .head_dim = hd, .n_max = n_seg};
+    }
+    r->scratch.bytes = scratch_bytes(v, n_seg, r->chunk, n_elem, n_threads);
+    r->scratch.mem = qvl_arena_take(a, r->scratch.bytes, 1);
+}
+
+static int n_elem(const struct qvl_vision_config *c) { return c->n_channel * c->temporal_patch * c->patch * c->patch; }
+
+int qvl_vision_bytes(const struct qvl_vision *v, int64_t n_patch, int64_t n_seg, int n_threads, size_t *work, size_t *features)
+{
+    struct qvl_arena count = {0};
+    struct run r = {0};
+    const struct qvl_vision_config *c = v->config;
+    if (n_patch <= 0 || n_seg <= 0 || n_seg > n_patch)
+        return QVL_E_ARG;
+    layout(&r, &count, v, n_patch, n_seg, (int)(n_seg / c->merge), n_elem(c), n_threads);
+    size_t rows = (size_t)n_patch / (size_t)(c->merge * c->merge), f = 0;
+    if (count.overflow || qvl_mul_size(&f, rows, (size_t)c->d_out * sizeof(float) * (size_t)(1 + c->n_tap)))
+        return QVL_E_LIMIT;
+    *work = count.used;
+    *features = f;
+    return 0;
+}
+
+/* ---- stages; every member of the team runs them in step ---- */
+
+static void matmul(const struct run *r, const struct qvl_team *t, float *y, int64_t ys, const float *x, int64_t xs, int64_t m,
+                   const struct qvl_mat *w, const float *bias, int add)
+{
+    struct qvl_matmul op = {.y = y, .x = x, .w = w, .bias = bias, .m = m, .y_stride = ys, .x_stride = xs, .add = add};
+    qvl_matmul(t, r->v->kernels, r->v->arith, &op, &r->scratch);
+    qvl_team_barrier(t);
+}
+
+/* x[p] = W row[p] + b + position(p); the position term in float32. */
+static void embed(const struct run *r, const struct qvl_team *t)
+{
+    const struct qvl_vision_config *c = r->v->config;
+    const struct qvl_vision_weights *w = r->v->weights;
+    const struct qvl_kernels *k = r->v->kernels;
+    int64_t C = c->d_model, lo, hi;
+    for (int64_t at = 0; at < r->p->n_patch; at += r->chunk) {
+        int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk;
+        matmul(r, t, r->x + at * C, C, r->p->rows + at * r->p->n_elem, r->p->n_elem, m, &w->patch, w->patch_b, 0);
+    }
+    const size_t width = qvl_dtype_bits(w->pos.type) / 8;
+    qvl_team_share(t, r->p->n_patch, 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++) {
+        int row, col;
+        int64_t index[4];
+        float share[4], part[64];
+        float *x = r->x + i * C;
+        qvl_patch_place(i % r->n_seg, r->p->grid_w, c->merge, &row, &col);
+        qvl_position_bilinear(row, col, r->p->grid_h, r->p->grid_w, c->n_pos_side, index, share);
+        for (int64_t d = 0; d < C; d += 64) {
+            int64_t n = C - d < 64 ? C - d : 64;
+            float sum[64] = {0};
+            for (int j = 0; j < 4; j++) {
+                k->to_f32(part, (const char *)w->pos.data + (size_t)(index[j] * w->pos.stride + d) * width, w->pos.type, n);
+                for (int64_t e = 0; e < n; e++)
+                    sum[e] += share[j] * part[e];
+            }
+            for (int64_t e = 0; e < n; e++)
+                x[d + e] += sum[e];
+        }
+    }
+    qvl_team_barrier(t);
+}
+
+/* Rotates q and k of the rows at..at+m of a step, stores k and v in the step's cache and q in r->q. Split by heads, since a
+ * head's cache is written by one member only. qkv: [m][3C]. */
+static void rotate_and_store(const struct run *r, const struct qvl_team *t, const float *qkv, int64_t at, int64_t m)
+{
+    const struct qvl_vision_config *c = r->v->config;
+    int64_t C = c->d_model, lo, hi;
+    int hd = c->d_model / c->n_head, quarter = hd / 4;
+    qvl_team_share(t, c->n_head, 1, &lo, &hi);
+    for (int64_t i = 0; i < m; i++) {
+        float cs[128], sn[128], key[256];
+        int row, col;
+        qvl_patch_place(at + i, r->p->grid_w, c->merge, &row, &col);
+        size_t part = (size_t)quarter * sizeof(float);
+        memcpy(cs, r->row_cs + (int64_t)row * quarter, part);
+        memcpy(sn, r->row_sn + (int64_t)row * quarter, part);
+        memcpy(cs + quarter, r->row_cs + (int64_t)col * quarter, part);
+        memcpy(sn + quarter, r->row_sn + (int64_t)col * quarter, part);
+        const float *src = qkv + i * 3 * C;
+        for (int64_t head = lo; head < hi; head++) {
+            float *q = r->q + (at + i) * C + head * hd;
+            memcpy(q, src + head * hd, (size_t)hd * sizeof(float));
+            memcpy(key, src + C + head * hd, (size_t)hd * sizeof(float));
+            r->v->kernels->rope(q, cs, sn, hd);
+            r->v->kernels->rope(key, cs, sn, hd);
+            qvl_kv_store(r->v->arith, &r->kv[head], at + i, key, src + 2 * C + head * hd);
+        }
+    }
+}
+
+static void norm_rows(const struct run *r, const struct qvl_team *t, float *y, const float *x, int64_t m, int64_t n,
+                      const struct qvl_norm_weights *w)
+{
+    int64_t lo, hi;
+    qvl_team_share(t, m, 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++)
+        r->v->kernels->layernorm(y + i * n, x + i * n, w->w, w->b, n, LN_EPS);
+    qvl_team_barrier(t);
+}
+
+/* x of one temporal step += proj(attention(LN1 x)) */
+static void attention_half(const struct run *r, const struct qvl_team *t, const struct qvl_vision_block_weights *b, float *x)
+{
+    const struct qvl_vision_config *c = r->v->config;
+    int64_t C = c->d_model;
+    int hd = c->d_model / c->n_head;
+    for (int64_t at = 0; at < r->n_seg; at += r->chunk) {
+        int64_t m = r->n_seg - at < r->chunk ? r->n_seg - at : r->chunk;
+        norm_rows(r, t, r->h, x + at * C, m, C, &b->norm1);
+        matmul(r, t, r->wide, 3 * C, r->h, C, m, &b->qkv, b->qkv_b, 0);
+        rotate_and_store(r, t, r->wide, at, m);
+    }
+    qvl_team_barrier(t);
+    struct qvl_attention op = {
+        .out = r->att, .q = r->q, .kv = r->kv, .n_tok = r->n_seg, .out_stride = C, .q_stride = C, .n_head = c->n_head,
+        .n_kv = c->n_head, .head_dim = hd, .n_key = r->n_seg, .scale = 1.0f / sqrtf((float)hd)};
+    qvl_attention(t, r->v->kernels, r->v->arith, &op, &r->scratch);
+    qvl_team_barrier(t);
+    for (int64_t at = 0; at < r->n_seg; at += r->chunk) {
+        int64_t m = r->n_seg - at < r->chunk ? r->n_seg - at : r->chunk;
+        matmul(r, t, x + at * C, C, r->att + at * C, C, m, &b->proj, b->proj_b, 1);
+    }
+}
+
+/* x += fc2(gelu(fc1(LN2 x))) */
+static void mlp_half(const struct run *r, const struct qvl_team *t, const struct qvl_vision_block_weights *b)
+{
+    const struct qvl_vision_config *c = r->v->config;
+    const struct qvl_kernels *k = r->v->kernels;
+    int64_t C = c->d_model, F = c->d_ff, lo, hi;
+    for (int64_t at = 0; at < r->p->n_patch; at += r->chunk) {
+        int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk;
+        norm_rows(r, t, r->h, r->x + at * C, m, C, &b->norm2);
+        matmul(r, t, r->wide, F, r->h, C, m, &b->fc1, b->fc1_b, 0);
+        qvl_team_share(t, m, 1, &lo, &hi);
+        (c->act_tanh ? k->gelu_tanh : k->gelu_erf)(r->wide + lo * F, (hi - lo) * F);
+        qvl_team_barrier(t);
+        matmul(r, t, r->x + at * C, C, r->wide, F, m, &b->fc2, b->fc2_b, 1);
+    }
+}
+
+/* out[n_token][d_out] = fc2(gelu_erf(fc1(norm))). The main merger norms each patch (before the merge^2 patches of a block
+ * are put side by side), a DeepStack merger norms the concatenated row. Block order makes concatenation free. */
+static void merge(const struct run *r, const struct qvl_team *t, const struct qvl_merger_weights *w, int norm_before, float *out)
+{
+    const struct qvl_vision_config *c = r->v->config;
+    int64_t C = c->d_model, unit = (int64_t)c->merge * c->merge, M = unit * C, lo, hi;
+    float *normed = r->wide, *hidden = r->wide + r->chunk * C;
+    for (int64_t at = 0; at < r->p->n_patch; at += r->chunk) {
+        int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk, rows = m / unit;
+        if (norm_before)
+            norm_rows(r, t, normed, r->x + at * C, m, C, &w->norm);
+        else
+            norm_rows(r, t, normed, r->x + at * C, rows, M, &w->norm);
+        matmul(r, t, hidden, M, normed, M, rows, &w->fc1, w->fc1_b, 0);
+        qvl_team_share(t, rows, 1, &lo, &hi);
+        r->v->kernels->gelu_erf(hidden + lo * M, (hi - lo) * M);
+        qvl_team_barrier(t);
+        matmul(r, t, out + at / unit * c->d_out, c->d_out, hidden, M, rows, &w->fc2, w->fc2_b, 0);
+    }
+}
+
+/* Member 0 looks at the watch and leaves rows in the trace; the others wait. Returns 1 when all should stop. */
+static int between(struct run *r, const struct qvl_team *t, uint64_t more, const char *name, int index)
+{
+    if (t->id == 0) {
+        r->stop = qvl_watch_tick(r->watch, more);
+        if (index < 0)
+            qvl_trace_add(r->trace, QVL_DT_F32, r->x, r->p->n_patch, r->v->config->d_model, "%s", name);
+        else
+            qvl_trace_add(r->trace, QVL_DT_F32, r->x, r->p->n_patch, r->v->config->d_model, "%s.%d", name, index);
+    }
+    qvl_team_barrier(t);
+    int stop = r->stop;
+    qvl_team_barrier(t);
+    return stop;
+}
+
+static void encode(void *ud, const struct qvl_team *t)
+{
+    struct run *r = ud;
+    const struct qvl_vision_config *c = r->v->config;
+    embed(r, t);
+    if (between(r, t, 1, "vision.embed", -1))
+        return;
+    for (int i = 0; i < c->depth; i++) {
+        const struct qvl_vision_block_weights *b = &r->v->weights->blocks[i];
+        for (int64_t at = 0; at < r->p->n_patch; at += r->n_seg)
+            attention_half(r, t, b, r->x + at * c->d_model);
+        mlp_half(r, t, b);
+        if (between(r, t, 1, "vision.block", i))
+            return;
+        for (int k = 0; k < c->n_tap; k++)
+            if (c->tap[k] == i)
+                merge(r, t, &r->v->weights->tap[k], 0, r->out->tap[r->tap_order[k]]);
+    }
+    merge(r, t, &r->v->weights->merger, 1, r->out->main);
+}
+
+static int features_alloc(struct qvl_vision_features *f, const struct qvl_vision_config *c, int64_t n_token, qvl_err *err)
+{
+    size_t one, all;
+    *f = (struct qvl_vision_features){.n_token = n_token, .d_out = c->d_out, .n_tap = c->n_tap};
+    if (qvl_mul_size(&one, (size_t)n_token, (size_t)c->d_out) || qvl_mul_size(&all, one, sizeof(float) * (size_t)(1 + c->n_tap)))
+        return qvl_fail(err, QVL_E_LIMIT, "picture features: size overflows");
+    f->mem = qvl_alloc(all, 1);
+    if (!f->mem)
+        return qvl_fail_nomem(err, all, "picture features");
+    f->bytes = all;
+    f->main = f->mem;
+    for (int k = 0; k < c->n_tap; k++)
+        f->tap[k] = f->main + one * (size_t)(k + 1);
+    return 0;
+}
+
+void qvl_vision_features_free(struct qvl_vision_features *f)
+{
+    qvl_mem_free(f->mem);
+    *f = (struct qvl_vision_features){0};
+}
+
+int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *v, const struct qvl_patches *p,
+                      struct qvl_pool *pool, struct qvl_watch *watch, struct qvl_trace *trace, qvl_err *err)
+{
+    const struct qvl_vision_config *c = v->config;
+    int unit = c->merge * c->merge, n_threads = (int)qvl_pool_size(pool);
+    int side = p->grid_h > p->grid_w ? p->grid_h : p->grid_w;
+    *out = (struct qvl_vision_features){0};
+    if (p->n_elem != n_elem(c) || p->n_patch <= 0 || p->grid_h % c->merge || p->grid_w % c->merge ||
+        p->n_patch != (int64_t)p->grid_t * p->grid_h * p->grid_w)
+        return qvl_fail(err, QVL_E_ARG, "patch grid %dx%dx%d with rows of %d values does not fit the vision encoder", p->grid_t,
+                        p->grid_h, p->grid_w, p->n_elem);
+
+    struct run r = {.v = v, .p = p, .out = out, .watch = watch, .trace = trace, .n_seg = (int64_t)p->grid_h * p->grid_w};
+    struct qvl_arena arena = {0};
+    layout(&r, &arena, v, p->n_patch, r.n_seg, side, p->n_elem, n_threads);
+    if (arena.overflow)
+        return qvl_fail(err, QVL_E_LIMIT, "picture of %lld patches: work memory overflows", (long long)p->n_patch);
+    size_t size = arena.used;
+    QVL_TRY(qvl_arena_open(&arena, size, err));
+    int rc = features_alloc(out, c, p->n_patch / unit, err);
+    if (rc < 0)
+        goto done;
+    layout(&r, &arena, v, p->n_patch, r.n_seg, side, p->n_elem, n_threads);
+    if (QVL_NEVER(arena.overflow)) {
+        rc = qvl_fail(err, QVL_E_STATE, "vision work memory was counted wrongly");
+        goto done;
+    }
+    size_t one = qvl_kv_bytes(v->arith, c->d_model / c->n_head, r.n_seg);
+    for (int i = 0; i < c->n_head; i++) {
+        memset(r.kv[i].k, 0, one);
+        memset(r.kv[i].v, 0, one);
+    }
+    for (int k = 0; k < c->n_tap; k++) /* rank of the tap among all taps */
+        for (int j = 0; j < c->n_tap; j++)
+            r.tap_order[k] += c->tap[j] < c->tap[k];
+    qvl_rotary_table(r.row_cs, r.row_sn, side, c->d_model / c->n_head / 2, ROPE_THETA);
+    qvl_pool_run(pool, encode, &r);
+    if (r.stop) {
+        rc = qvl_fail(err, QVL_E_CANCELLED, "cancelled while a picture was encoded");
+        goto done;
+    }
+    for (int k = 0; k < c->n_tap; k++)
+        qvl_trace_add(trace, QVL_DT_F32, out->tap[k], out->n_token, c->d_out, "vision.deepstack.%d", k);
+    qvl_trace_add(trace, QVL_DT_F32, out->main, out->n_token, c->d_out, "vision.output");
+done:
+    qvl_arena_close(&arena);
+    if (rc < 0)
+        qvl_vision_features_free(out);
+    return rc;
+}
