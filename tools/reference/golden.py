@@ -16,13 +16,13 @@ import argparse
 import fnmatch
 import json
 import os
+import struct
 import sys
 
 import numpy as np
 import torch
 import transformers
 from PIL import Image, ImageOps
-from safetensors.numpy import save_file
 from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
 # Patterns of `--tensors`. `logits` keeps a row for each prompt token, `logits.last` only the one that predicts.
@@ -191,6 +191,21 @@ def relative_messages(messages, folder, out):
     return messages
 
 
+def write_safetensors(path, tensors, metadata):
+    """A safetensors file of torch tensors with everything in the order given: the same input makes the same bytes."""
+    names = {torch.float32: "F32", torch.int32: "I32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    header, end = {"__metadata__": metadata}, 0
+    for name, t in tensors.items():
+        start, end = end, end + t.numel() * t.element_size()
+        header[name] = {"dtype": names[t.dtype], "shape": list(t.shape), "data_offsets": [start, end]}
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(head)) + head)
+        for t in tensors.values():
+            f.write(t.contiguous().view(torch.uint8).numpy().tobytes())
+
+
 def write(path, tensors, messages, folder, args):
     meta = {
         "qvl.trace": "1",
@@ -204,7 +219,7 @@ def write(path, tensors, messages, folder, args):
     for name in ("min_pixels", "max_pixels"):
         if getattr(args, name):
             meta[name] = str(getattr(args, name))
-    save_file(tensors, path, metadata=meta)
+    write_safetensors(path, {name: torch.from_numpy(tensors[name]) for name in sorted(tensors)}, meta)
 
 
 def parser():
