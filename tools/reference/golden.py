@@ -21,6 +21,7 @@ import sys
 
 import numpy as np
 import torch
+import torchvision  # without it transformers quietly takes its Pillow processor, which rounds differently
 import transformers
 from PIL import Image, ImageOps
 from transformers import AutoConfig, AutoProcessor, GenerationConfig
@@ -129,11 +130,15 @@ class Recorder:
 
 
 def load(folder, dtype):
-    config = AutoConfig.from_pretrained(folder)
-    moe = config.model_type == "qwen3_vl_moe"
-    cls = transformers.Qwen3VLMoeForConditionalGeneration if moe else transformers.Qwen3VLForConditionalGeneration
-    model = cls.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
-    return model, AutoProcessor.from_pretrained(folder)
+    """The model and its processor. Eager attention and plain expert loops: the formulas, not their fused kernels."""
+    options = {"dtype": dtype, "attn_implementation": "eager"}
+    if AutoConfig.from_pretrained(folder).model_type == "qwen3_vl_moe":
+        cls = transformers.Qwen3VLMoeForConditionalGeneration
+        if int(transformers.__version__.split(".")[0]) >= 5:
+            options["experts_implementation"] = "eager"
+    else:
+        cls = transformers.Qwen3VLForConditionalGeneration
+    return cls.from_pretrained(folder, **options).eval(), AutoProcessor.from_pretrained(folder)
 
 
 def greedy(model, inputs, n):
@@ -209,7 +214,8 @@ def write_safetensors(path, tensors, metadata):
 def write(path, tensors, messages, folder, args):
     meta = {
         "qvl.trace": "1",
-        "reference": f"transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}",
+        "reference": "transformers {}, torch {}, torchvision {}".format(
+            *(module.__version__.split("+")[0] for module in (transformers, torch, torchvision))),
         "dtype": args.dtype,
         "messages": json.dumps(relative_messages(messages, folder, path), ensure_ascii=False),
         "max_new_tokens": str(args.max_new_tokens),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Regenerate everything under tests/golden/: pictures, random models and traces.
 
-    python make_goldens.py               everything (a minute)
+    python make_goldens.py               everything (half a minute)
     python make_goldens.py tiny          only the traces of models/tiny (after its weights were replaced)
     python make_goldens.py moe-bf16 ...  only these random models and their traces
 
@@ -40,6 +40,7 @@ def user(*parts):
 # What a golden keeps. Intermediates only where the prompt is short; the geometry cases need only what geometry decides.
 FULL = "input_ids,position_ids,rope_delta,pixel_values,grid_thw,vision.*,text.*,logits.last,generated_ids"
 PIXELS = "input_ids,position_ids,rope_delta,pixel_values,grid_thw,vision.output,logits.last,generated_ids"
+HEADS = "input_ids,position_ids,rope_delta,grid_thw,logits.last,generated_ids"
 LEAN = "input_ids,position_ids,rope_delta,grid_thw,vision.output,logits.last,generated_ids"
 
 TALK = [
@@ -50,6 +51,12 @@ TALK = [
 ]
 FORMATS = user("grey.png", "grey16.png", "palette.png", "cmyk.jpg", "progressive.jpg", "Which one is grey?")
 DESCRIBE = "Describe this image."
+# Long enough for a prompt to be taken in pieces whose borders fall inside pictures; one picture comes three times.
+CROWD = [user("panorama.jpg", "1", "strip.png", "2", "odd.png", "3", "odd.png", "4", "rotated.jpg", "5", "strip.png", "6",
+              "panorama.jpg", "7", "alpha.png", "8", "odd.png", "9", "square.png", "Which of these pictures are the same?"),
+         turn("assistant", "The third, the fourth and the ninth. " * 6),
+         user("strip.png", "panorama.jpg", "strip.png", "odd.png", "panorama.jpg", "And these?", "strip.png", "panorama.jpg",
+              "odd.png", "rotated.jpg", "strip.png", "panorama.jpg", "Are there any more?")]
 
 # case: (messages, options of golden.py)
 COMMON = {
@@ -63,6 +70,7 @@ COMMON = {
     "strip": ([user("strip.png", DESCRIBE)], dict(max_new_tokens=8, tensors=LEAN)),
     "max-pixels": ([user("panorama.jpg", DESCRIBE)], dict(max_new_tokens=8, tensors=LEAN, max_pixels=9000)),
     "min-pixels": ([user("square.png", DESCRIBE)], dict(max_new_tokens=8, tensors=LEAN, min_pixels=20000)),
+    "crowd": (CROWD, dict(max_new_tokens=16, tensors=HEADS)),
     "long": ([user("square.png", "Tell me a story about it.")],
              dict(max_new_tokens=48, tensors=LEAN, generated_logits=True)),
 }
@@ -87,6 +95,7 @@ TINY = {
     "strip": ([user("strip.png", DESCRIBE)], dict(max_new_tokens=16, tensors=LEAN)),
     "panorama": ([user("panorama.jpg", DESCRIBE)], dict(max_new_tokens=16, tensors=LEAN)),
     "talk": (TALK, dict(max_new_tokens=24, tensors=LEAN)),
+    "crowd": COMMON["crowd"],
     "max-pixels": COMMON["max-pixels"],
     "min-pixels": COMMON["min-pixels"],
     "no-prompt": ([user("square.png", DESCRIBE)], dict(max_new_tokens=0, tensors=LEAN, no_generation_prompt=True)),

@@ -114,6 +114,8 @@ def make_config(spec, ids):
         config.update(dtype=spec["dtype"], transformers_version="5.24.0")
     else:
         text.update(rope_theta=theta, rope_scaling=rope, dtype=spec["dtype"])
+        if spec["tied"]:
+            text["tie_word_embeddings"] = True  # repeated here in the published tied models; 4.57 reads this one
         config["transformers_version"] = "4.57.0.dev0"
     return config
 
