@@ -1,0 +1,101 @@
+/* internal.h - what the files of the public API share. */
+#ifndef QVL_ENGINE_INTERNAL_H
+#define QVL_ENGINE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "base/trace.h"
+#include "base/watch.h"
+#include "decoder/decoder.h"
+#include "formats/tensor_source.h"
+#include "image/image.h"
+#include "kernels/kernels.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "sample/sampler.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+#include "vision/encoder.h"
+
+#define QVL_JSON_MAX (64u << 20) /* bytes of a messages file */
+
+struct qvl_model {
+    char *dir, *name;
+    char precision[64];
+    struct qvl_config config;
+    struct qvl_tensors *tensors;     /* NULL with no_weights */
+    struct qvl_weights weights;
+    struct qvl_tokenizer *tokenizer;
+    struct qvl_template *template;
+    const struct qvl_kernels *kernels;
+    enum qvl_arith arith_text, arith_vision;
+    uint8_t *banned;                 /* [n_vocab] ids that are never sampled: rows without text, and media pads */
+    int no_memory_check;
+};
+
+/* One picture of a conversation. Kept as resized RGB: an eighth of the patch rows, a fraction of the features. */
+struct qvl_media {
+    char *source;                    /* as the user named it */
+    struct qvl_image image;          /* resized */
+    int rows, cols;                  /* merged grid */
+    uint64_t key[2];                 /* of the resized pixels */
+    struct qvl_vision_features features; /* mem = NULL: not encoded, or dropped */
+    uint64_t used;                   /* clock of the last use, for dropping features */
+};
+
+struct qvl_session {
+    struct qvl_model *model;
+    struct qvl_session_params p;     /* with defaults filled in */
+    struct qvl_pool *pool;
+    struct qvl_decoder *decoder;
+    struct qvl_sampler sampler;
+    struct qvl_arena arena;          /* sampler and logits */
+    float *logits;                   /* [n_vocab] */
+    struct qvl_chat chat;
+    struct qvl_media **media;        /* [n_media]; NULL = free slot */
+    size_t n_media;
+    uint64_t clock;
+    struct qvl_sequence kv;          /* what the KV cache holds: kv.n valid tokens */
+    struct qvl_sequence want;        /* the prompt being built */
+    atomic_int cancel;
+    /* last answer */
+    struct qvl_buf text, reasoning;  /* as handed out in qvl_result */
+    struct qvl_ids ids;
+};
+
+/* ---- memory.c */
+/* Refuses (QVL_E_NOMEM, with the numbers and `advice`) when need bytes more cannot be had. `what` says what for. */
+int qvl_memory_check(uint64_t need, const char *what, const char *advice, qvl_err *err);
+/* "3.1 GB" into buf; returns buf. */
+const char *qvl_human_bytes(char *buf, size_t size, uint64_t bytes);
+
+/* ---- media.c */
+/* Opens, decodes and resizes a picture; *index is its slot. `data` NULL: source names a file, "-", or a file:/data: URL. */
+int qvl_media_add(struct qvl_session *s, const char *source, const char *base_dir, const void *data, size_t len, int *index,
+                  qvl_err *err);
+int qvl_media_add_rgb(struct qvl_session *s, const uint8_t *rgb, uint32_t w, uint32_t h, int *index, qvl_err *err);
+/* Frees the pictures that no message refers to any more. */
+void qvl_media_sweep(struct qvl_session *s);
+void qvl_media_free_all(struct qvl_session *s);
+/* Makes sure that the picture's features exist. */
+int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watch *watch, struct qvl_trace *trace, qvl_err *err);
+
+/* ---- session.c */
+int qvl_session_add_chat(struct qvl_session *s, struct qvl_chat *add, const char *base_dir, qvl_err *err);
+struct qvl_decoder_params qvl_decoder_params_of(const struct qvl_model *m, const struct qvl_session_params *p,
+                                                struct qvl_pool *pool);
+
+/* ---- generate.c */
+struct qvl_gen_extra {
+    struct qvl_trace *trace;         /* NULL = none */
+    int generated_logits;            /* record them in the trace */
+    int no_ban;                      /* let every id win, as the reference does */
+};
+int qvl_generate(struct qvl_session *s, const struct qvl_gen_params *p, const struct qvl_gen_extra *extra, qvl_result *out,
+                 qvl_err *err);
+
+/* ---- trace_file.c */
+int qvl_trace_write(const struct qvl_session *s, const struct qvl_gen_params *p, const struct qvl_trace *t, const char *path,
+                    qvl_err *err);
+
+#endif

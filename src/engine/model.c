@@ -1,0 +1,260 @@
+/* model.c - opening a model folder: configuration, tokenizer, template, weights, arithmetic. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "engine/internal.h"
+
+#define AUTO_F32_BYTES ((uint64_t)512 << 20) /* models up to this many bytes of weights run in f32 by default */
+
+const char *qvl_version(void) { return "0.1.0"; }
+
+/* Copies the caller's struct over the defaults: fields that an older caller does not know keep their default. */
+static int take_params(void *dst, size_t known, const void *src, size_t given, const char *what, qvl_err *err)
+{
+    if (given < sizeof(size_t) || given > 4096)
+        return qvl_fail(err, QVL_E_ARG, "%s.struct_size is %zu: use the ..._default() function first", what, given);
+    memcpy(dst, src, given < known ? given : known);
+    return 0;
+}
+
+void qvl_model_params_default(qvl_model_params *p) { *p = (qvl_model_params){.struct_size = sizeof *p}; }
+
+static int choose_arith(enum qvl_arith *out, qvl_precision precision, uint64_t weight_bytes, qvl_err *err)
+{
+    switch (precision) {
+    case QVL_PRECISION_AUTO: *out = weight_bytes <= AUTO_F32_BYTES ? QVL_ARITH_F32 : QVL_ARITH_BF16; return 0;
+    case QVL_PRECISION_F32: *out = QVL_ARITH_F32; return 0;
+    case QVL_PRECISION_BF16: *out = QVL_ARITH_BF16; return 0;
+    default: return qvl_fail(err, QVL_E_ARG, "precision %d is unknown", (int)precision);
+    }
+}
+
+static int check_shapes(const struct qvl_config *c, const char *dir, qvl_err *err)
+{
+    int vision_head = c->vision.d_model / c->vision.n_head;
+    if (c->text.d_head % 4 || c->text.d_head > 256)
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: config.json: text head_dim %d, supported are multiples of 4 up to 256", dir,
+                        c->text.d_head);
+    if (vision_head % 4 || vision_head > 256)
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: config.json: vision head size %d, supported are multiples of 4 up to 256", dir,
+                        vision_head);
+    return 0;
+}
+
+/* Rows of the head that have no text (padding of the vocabulary) and media pads can never be an answer. */
+static int ban_ids(struct qvl_model *m, qvl_err *err)
+{
+    const struct qvl_config *c = &m->config;
+    m->banned = qvl_calloc((size_t)c->text.n_vocab, 1);
+    if (!m->banned)
+        return qvl_fail_nomem(err, (size_t)c->text.n_vocab, "vocabulary mask");
+    for (int i = 0; i < c->text.n_vocab; i++)
+        m->banned[i] = !qvl_tokenizer_has_text(m->tokenizer, i) || i == c->image_token || i == c->video_token;
+    for (int i = 0; i < c->gen.n_eos; i++)
+        if (c->gen.eos[i] >= 0 && c->gen.eos[i] < c->text.n_vocab)
+            m->banned[c->gen.eos[i]] = 0;
+    return 0;
+}
+
+static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    uint64_t mapped, copied, n_params;
+    if (p->progress && p->progress(p->progress_ud, "load", 0, 1))
+        return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
+    QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
+    mapped = qvl_tensors_bytes(m->tensors);
+    if (!p->no_memory_check) {
+        uint64_t est;
+        copied = 0;
+        if (qvl_weights_estimate(&m->config, QVL_DT_BF16, &est, &copied, &n_params) == 0)
+            QVL_TRY(qvl_memory_check(mapped + copied, "the model", "use a smaller model, free memory, or try anyway with --no-memory-check",
+                                     err));
+    }
+    QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
+    if (p->progress && p->progress(p->progress_ud, "load", 1, 1))
+        return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
+    return 0;
+}
+
+static int open_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    enum qvl_cpu_level level;
+    m->no_memory_check = p->no_memory_check;
+    QVL_TRY(qvl_cpu_level_parse(&level, p->cpu, err));
+    m->kernels = qvl_kernels_get(level);
+    m->dir = qvl_strdup(p->path);
+    if (!m->dir)
+        return qvl_fail_nomem(err, strlen(p->path), "model path");
+    const char *base = qvl_path_base(m->dir);
+    size_t n = strlen(base);
+    while (n && base[n - 1] == '/')
+        n--;
+    m->name = qvl_strndup(base, n);
+    if (!m->name)
+        return qvl_fail_nomem(err, n, "model name");
+    if (!qvl_dir_exists(m->dir)) {
+        if (qvl_file_exists(m->dir))
+            return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: is a file; a model is a folder with config.json, *.safetensors and tokenizer.json",
+                            m->dir);
+        return qvl_fail(err, QVL_E_NOTFOUND, "%s: no such model folder", m->dir);
+    }
+    QVL_TRY(qvl_config_load(&m->config, m->dir, err));
+    QVL_TRY(check_shapes(&m->config, m->dir, err));
+    QVL_TRY(qvl_tokenizer_open(&m->tokenizer, m->dir, err));
+    QVL_TRY(qvl_template_open(&m->template, m->dir, err));
+    QVL_TRY(ban_ids(m, err));
+    if (!p->no_weights)
+        QVL_TRY(load_weights(m, p, err));
+    uint64_t bytes = m->weights.mapped_bytes + m->weights.copied_bytes;
+    QVL_TRY(choose_arith(&m->arith_text, p->precision, bytes, err));
+    QVL_TRY(choose_arith(&m->arith_vision, p->vision_precision ? p->vision_precision : p->precision, bytes, err));
+    snprintf(m->precision, sizeof m->precision, "vision %s · text %s", m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
+             m->arith_text == QVL_ARITH_F32 ? "f32" : "bf16");
+    return 0;
+}
+
+int qvl_model_open(qvl_model **out, const qvl_model_params *params, qvl_err *err)
+{
+    qvl_model_params p;
+    if (!out)
+        return qvl_fail(err, QVL_E_ARG, "qvl_model_open: out is NULL");
+    *out = NULL;
+    qvl_model_params_default(&p);
+    if (!params)
+        return qvl_fail(err, QVL_E_ARG, "qvl_model_open: params is NULL");
+    QVL_TRY(take_params(&p, sizeof p, params, params->struct_size, "qvl_model_params", err));
+    if (!p.path || !*p.path)
+        return qvl_fail(err, QVL_E_ARG, "qvl_model_open: no path");
+    struct qvl_model *m = qvl_calloc(1, sizeof *m);
+    if (!m)
+        return qvl_fail_nomem(err, sizeof *m, "model");
+    int rc = open_parts(m, &p, err);
+    if (rc < 0) {
+        qvl_model_close(&m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+void qvl_model_close(qvl_model **model)
+{
+    if (!model || !*model)
+        return;
+    struct qvl_model *m = *model;
+    qvl_weights_free(&m->weights);
+    qvl_tensors_close(&m->tensors);
+    qvl_template_close(&m->template);
+    qvl_tokenizer_close(&m->tokenizer);
+    qvl_config_free(&m->config);
+    qvl_mem_free(m->banned);
+    qvl_mem_free(m->name);
+    qvl_mem_free(m->dir);
+    qvl_mem_free(m);
+    *model = NULL;
+}
+
+int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err)
+{
+    if (!m || !info || info->struct_size < sizeof(size_t))
+        return qvl_fail(err, QVL_E_ARG, "qvl_model_get_info: model or info is missing, or struct_size is not set");
+    const struct qvl_text_config *t = &m->config.text;
+    const struct qvl_vision_config *v = &m->config.vision;
+    size_t one = qvl_kv_bytes(m->arith_text, t->d_head, 16);
+    qvl_model_info full = {
+        .struct_size = info->struct_size,
+        .name = m->name,
+        .cpu = m->kernels->name,
+        .precision = m->precision,
+        .weight_bytes = m->weights.mapped_bytes,
+        .copied_bytes = m->weights.copied_bytes,
+        .kv_bytes_per_token = (uint64_t)one / 16 * 2 * (uint64_t)t->n_layer * (uint64_t)t->n_kv,
+        .n_params = m->weights.n_params,
+        .n_layer = (uint32_t)t->n_layer,
+        .d_model = (uint32_t)t->d_model,
+        .n_head = (uint32_t)t->n_head,
+        .n_kv = (uint32_t)t->n_kv,
+        .d_head = (uint32_t)t->d_head,
+        .d_ff = (uint32_t)t->d_ff,
+        .n_vocab = (uint32_t)t->n_vocab,
+        .n_expert = (uint32_t)t->n_expert,
+        .v_depth = (uint32_t)v->depth,
+        .v_model = (uint32_t)v->d_model,
+        .v_head = (uint32_t)v->n_head,
+        .max_context = (uint32_t)t->max_positions,
+        .thinking = qvl_template_thinking(m->template),
+    };
+    memcpy(info, &full, info->struct_size < sizeof full ? info->struct_size : sizeof full);
+    return 0;
+}
+
+int qvl_tokenize(const qvl_model *m, const char *text, size_t len, int plain, int32_t **ids, size_t *n, qvl_err *err)
+{
+    if (!m || !ids || !n || (!text && len))
+        return qvl_fail(err, QVL_E_ARG, "qvl_tokenize: an argument is NULL");
+    struct qvl_ids list = {0};
+    struct qvl_stretch all = {.len = len, .trust = plain ? QVL_TRUST_NONE : QVL_TRUST_ALL};
+    *ids = NULL;
+    *n = 0;
+    int rc = qvl_tokenizer_encode(m->tokenizer, text, len, &all, 1, &list, err);
+    if (rc < 0) {
+        qvl_ids_free(&list);
+        return rc;
+    }
+    *ids = list.id;
+    *n = list.n;
+    return 0;
+}
+
+int qvl_detokenize(const qvl_model *m, const int32_t *ids, size_t n, int skip_special, char **text, size_t *len, qvl_err *err)
+{
+    if (!m || !text || (!ids && n))
+        return qvl_fail(err, QVL_E_ARG, "qvl_detokenize: an argument is NULL");
+    struct qvl_buf out;
+    struct qvl_utf8_stream stream = {0};
+    char piece[64];
+    qvl_buf_init(&out, SIZE_MAX / 4);
+    *text = NULL;
+    for (size_t i = 0; i < n; i++) {
+        size_t size;
+        const char *bytes = qvl_tokenizer_bytes(m->tokenizer, ids[i], &size);
+        if (!bytes && (ids[i] < 0 || ids[i] >= m->config.text.n_vocab)) {
+            qvl_buf_free(&out);
+            return qvl_fail(err, QVL_E_ARG, "token id %d is not in the vocabulary (0..%d)", (int)ids[i],
+                            m->config.text.n_vocab - 1);
+        }
+        if (!bytes || (skip_special && qvl_tokenizer_is_special(m->tokenizer, ids[i])))
+            continue;
+        for (size_t at = 0; at < size; at += 8) { /* a piece of 8 bytes grows to 3*8+16 at most */
+            size_t part = size - at < 8 ? size - at : 8;
+            qvl_buf_add(&out, piece, qvl_utf8_push(&stream, piece, bytes + at, part));
+        }
+    }
+    qvl_buf_add(&out, piece, qvl_utf8_flush(&stream, piece));
+    *text = qvl_buf_take(&out, len);
+    return *text ? 0 : qvl_fail_nomem(err, n, "text");
+}
+
+int qvl_render(const qvl_model *m, const char *json, size_t json_len, char **text, size_t *len, qvl_err *err)
+{
+    if (!m || !json || !text)
+        return qvl_fail(err, QVL_E_ARG, "qvl_render: an argument is NULL");
+    struct qvl_chat chat = {0};
+    struct qvl_chat_options opt = {.add_generation_prompt = 1};
+    struct qvl_prompt prompt = {0};
+    *text = NULL;
+    int rc = qvl_chat_parse(&chat, &opt, json, json_len, "messages", err);
+    if (rc == 0)
+        rc = qvl_template_render(m->template, &chat, &opt, 0, &prompt, err);
+    if (rc == 0) {
+        *text = qvl_buf_take(&prompt.text, len);
+        if (!*text)
+            rc = qvl_fail_nomem(err, json_len, "prompt");
+    }
+    qvl_prompt_free(&prompt);
+    qvl_chat_free(&chat);
+    return rc;
+}
