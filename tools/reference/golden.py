@@ -36,9 +36,8 @@ PRESETS = {
 def media_parts(messages):
     """Yield every picture part of a conversation, in prompt order."""
     for message in messages:
-        if isinstance(message["content"], str):
-            continue
-        for part in message["content"]:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else []:
             if part.get("type") in ("video", "video_url") or "video" in part:
                 raise SystemExit("videos are not supported by this program")
             if part.get("type") in ("image", "image_url") or "image" in part or "image_url" in part:
@@ -156,7 +155,10 @@ def greedy(model, inputs, n):
 def run(model, processor, messages, folder, args):
     """One prompt through the model; returns {name: array} restricted to what args.tensors asks for."""
     patterns = PRESETS.get(args.tensors, args.tensors).split(",")
-    wanted = lambda name: any(fnmatch.fnmatchcase(name, p) for p in patterns)
+
+    def wanted(name):
+        return any(fnmatch.fnmatchcase(name, p) for p in patterns)
+
     inputs = build_inputs(processor, messages, folder, args)
     recorder = Recorder(model, wanted)
     try:

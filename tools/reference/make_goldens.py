@@ -58,6 +58,16 @@ CROWD = [user("panorama.jpg", "1", "strip.png", "2", "odd.png", "3", "odd.png", 
          user("strip.png", "panorama.jpg", "strip.png", "odd.png", "panorama.jpg", "And these?", "strip.png", "panorama.jpg",
               "odd.png", "rotated.jpg", "strip.png", "panorama.jpg", "Are there any more?")]
 
+TOOLS = [
+    user("odd.png", "Zoom in twice."),
+    {"role": "assistant", "content": "Yes.", "tool_calls": [
+        {"type": "function", "function": {"name": "zoom", "arguments": {"box": [1, 2.5, 300, 4], "why": "<é> & 'x'"}}},
+        {"type": "function", "function": {"name": "zoom", "arguments": "{\"box\": [5,6,7,8]}"}}]},
+    turn("tool", picture("square.png"), "first"),
+    {"role": "tool", "content": "second"},
+    user("Which is larger?"),
+]
+
 # case: (messages, options of golden.py)
 COMMON = {
     "text": ([user("Hello! What can you do?")], dict(max_new_tokens=24, tensors="all")),
@@ -95,6 +105,7 @@ TINY = {
     "strip": ([user("strip.png", DESCRIBE)], dict(max_new_tokens=16, tensors=LEAN)),
     "panorama": ([user("panorama.jpg", DESCRIBE)], dict(max_new_tokens=16, tensors=LEAN)),
     "talk": (TALK, dict(max_new_tokens=24, tensors=LEAN)),
+    "tools": (TOOLS, dict(max_new_tokens=16, tensors=LEAN)),
     "crowd": COMMON["crowd"],
     "max-pixels": COMMON["max-pixels"],
     "min-pixels": COMMON["min-pixels"],
