@@ -21,13 +21,17 @@ struct qvl_tensor {
     const char *type_name; /* as in the file, also for types unknown to us */
     int rank;              /* 0 = scalar */
     int64_t shape[QVL_MAX_RANK];
-    const char *file;      /* for messages */
+    const char *file;      /* for messages: the path it was opened by; borrowed from the source */
+    uint64_t offset;       /* of the first byte, from the start of that file */
 };
 
 struct qvl_tensors; /* immutable after open, safe to read from several threads */
 
-/* Opens a .safetensors file, or a folder: model.safetensors.index.json with its shards, else model.safetensors, else
- * the only *.safetensors file in it. */
+/* Opens a .safetensors file, or a folder: model.safetensors.index.json with its shards (when all of them exist), else
+ * model.safetensors, else the only *.safetensors file in it. A folder without any is QVL_E_NOTFOUND.
+ *
+ * The files stay mapped: whoever shortens one meanwhile makes reading it a bus error, which is not handled. Replacing
+ * a file by rename is harmless. */
 int qvl_safetensors_open(struct qvl_tensors **out, const char *path, qvl_err *err);
 /* The same from memory (the bytes are borrowed): for tests and fuzzing. `what` names the source in messages. */
 int qvl_safetensors_open_memory(struct qvl_tensors **out, const void *data, size_t size, const char *what, qvl_err *err);
@@ -39,6 +43,12 @@ const struct qvl_tensor *qvl_tensors_at(const struct qvl_tensors *t, size_t i); 
 const struct qvl_tensor *qvl_tensors_find(const struct qvl_tensors *t, const char *name);
 /* Value of a __metadata__ entry (of the first file), or NULL. */
 const char *qvl_tensors_meta(const struct qvl_tensors *t, const char *key);
+/* The i-th of all __metadata__ entries of the first file, in file order; NULL behind the last one. */
+const char *qvl_tensors_meta_at(const struct qvl_tensors *t, size_t i, const char **value);
+/* The path (or `what`) it was opened by. */
+const char *qvl_tensors_path(const struct qvl_tensors *t);
+/* The i-th file with its size; NULL behind the last one. */
+const char *qvl_tensors_file(const struct qvl_tensors *t, size_t i, uint64_t *bytes);
 /* Total size of the mapped files. */
 uint64_t qvl_tensors_bytes(const struct qvl_tensors *t);
 /* Warnings that do not stop loading (tensors missing from the index ...), one a line; "" when none. */

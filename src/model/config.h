@@ -10,16 +10,18 @@
 #define QVL_MAX_EOS 16
 
 struct qvl_text_config {
-    int n_layer, d_model, n_head, n_kv, d_head, d_ff, n_vocab;
+    int n_layer, d_model, n_head, n_kv, d_head, d_ff, n_vocab; /* d_ff: of dense layers; may be 0 when there are none */
     int max_positions;
     double rope_theta;
     int rope_section[3];    /* T, H, W; their sum is d_head/2 */
     double rope_factor;     /* 1, or the factor of YaRN (then rope_original > 0) */
     int rope_original;
     double rms_eps;
-    int tied;               /* head = embedding */
+    int tied;               /* head = embedding, unless the checkpoint stores a head all the same */
+    int tied_unsaid;        /* no file says it: then tied = 1, and a stored head decides */
     /* mixture of experts; n_expert = 0 for dense models */
-    int n_expert, n_expert_used, d_ff_expert, norm_topk;
+    int n_expert, n_expert_used, d_ff_expert;
+    int norm_topk;          /* always 1: the reference renormalises whatever norm_topk_prob says */
     int sparse_step;        /* layer i is sparse when n_expert > 0, (i+1) % sparse_step == 0 and it is not in mlp_only */
     uint8_t *is_sparse;     /* [n_layer] 0/1, or NULL for dense models; owned */
 };
@@ -53,10 +55,19 @@ struct qvl_config {
     int moe;                /* the _moe architecture */
 };
 
-/* Reads the files of a model folder. Only config.json is indispensable. Messages name file and field. */
+/* Reads the files of a model folder. Only config.json is indispensable. Messages name file and field.
+ *
+ * Accepted: the published files and what transformers 5 writes (rope_parameters, processor_config.json). What has no
+ * safe default and is absent is an error, above all rope_theta, whose class default changed between releases. Without
+ * generation_config.json answers are greedy and end at config.json's eos_token_id. Quantised checkpoints, unknown
+ * architectures and rotations other than "default" and plain YaRN are QVL_E_UNSUPPORTED. */
 int qvl_config_load(struct qvl_config *c, const char *dir, qvl_err *err);
-/* From texts in memory (NULL = absent): for tests and fuzzing. */
+/* From texts in memory (NULL = absent): for tests and fuzzing. `preprocessor` may also be a processor_config.json. On
+ * failure there is nothing to free. */
 int qvl_config_parse(struct qvl_config *c, const char *config, const char *generation, const char *preprocessor, qvl_err *err);
 void qvl_config_free(struct qvl_config *c);
+
+/* The published shapes: "2b", "4b", "8b", "32b", "30b-a3b", "235b-a22b" (in any case). QVL_E_ARG for other names. */
+int qvl_config_shape(struct qvl_config *c, const char *shape, qvl_err *err);
 
 #endif

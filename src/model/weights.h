@@ -1,6 +1,6 @@
 /* weights.h - the tensors of a checkpoint, bound by name to the places where the arithmetic needs them.
  *
- * Big matrices stay where they are mapped. Vectors (norms, biases) are widened to f32 in memory of our own. Binding
+ * Big matrices stay where they are mapped (F32, F16 or BF16, any alignment). Vectors (norms, biases) are widened to f32 in memory of our own. Binding
  * checks exact type, rank and dimensions against the configuration once; afterwards code trusts them. */
 #ifndef QVL_MODEL_WEIGHTS_H
 #define QVL_MODEL_WEIGHTS_H
@@ -58,20 +58,31 @@ struct qvl_weights {
     void *owned;                    /* bookkeeping of weights.c */
 };
 
-/* Binds every tensor that the configuration asks for. Accepts all name variants of the field (2.3 of the model notes).
- * The source must outlive the weights. */
+/* Binds every tensor that the configuration asks for. The source must outlive the weights.
+ *
+ * Names: every variant that qvl_canonical_name folds; two tensors that fold into one name are an error.
+ * Head: a stored lm_head.weight is used even when the configuration ties it to the embedding (then both are equal, or
+ * somebody trained it); without one a tied model uses the embedding.
+ * Patch weight: [C][channel][t][y][x], or channels last (then copied into order; the former wins when both fit).
+ * Experts of a layer: `experts.gate_up_proj` + `experts.down_proj` as published, [E][H][2F] and [E][F][H], or output
+ * first, [E][2F][H] and [E][H][F]. When H = 2F or H = F one of the two fits both ways: the other one decides, and the
+ * layouts are never mixed inside a layer. Also `experts.N.{gate,up,down}_proj.weight`, and
+ * `switch_mlp.{gate,up,down}_proj.weight` [E][F][H] / [E][H][F]. */
 int qvl_weights_bind(struct qvl_weights *w, const struct qvl_config *c, const struct qvl_tensors *t, qvl_err *err);
 /* Random weights of the configuration's shapes in `type` (F32 or BF16), for measuring without a download. Norm weights
  * are 1, matrices are N(0, 1/n_in) from a fixed generator. Refuses through QVL_E_NOMEM. */
 int qvl_weights_random(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype type, qvl_err *err);
 void qvl_weights_free(struct qvl_weights *w);
+/* What binding noticed without failing (tensors that nothing uses ...), one a line; "" when nothing. */
+const char *qvl_weights_warnings(const struct qvl_weights *w);
 
 /* Bytes that binding this configuration maps and copies, computed without opening any tensor file; `type` is the
- * checkpoint's type. */
+ * checkpoint's type. Assumes the published layout: no stored head when tied, patch weight in order. QVL_E_LIMIT when
+ * the sizes overflow. */
 int qvl_weights_estimate(const struct qvl_config *c, enum qvl_dtype type, uint64_t *mapped, uint64_t *copied, uint64_t *n_params);
 
 /* Canonical name of a checkpoint tensor ("visual.blocks.0.norm1.weight", "language_model.layers.0...", "lm_head.weight")
- * into buf. */
+ * into buf; cut when it does not fit. Names of no known form stay as they are. */
 void qvl_canonical_name(char *buf, size_t size, const char *name);
 
 #endif
