@@ -46,7 +46,7 @@ static struct qvl_tensor view(const struct qvl_trace_entry *e)
 int qvl_trace_write(const struct qvl_session *s, const struct qvl_gen_params *p, const struct qvl_trace *t, const char *path,
                     qvl_err *err)
 {
-    char reference[64], dtype[8], max_new[16], min_px[24], max_px[24], *messages = NULL;
+    char reference[64], dtype[12], max_new[16], min_px[24], max_px[24], *messages = NULL;
     struct qvl_tensor *tensors = NULL;
     if (t->failed)
         return qvl_fail_nomem(err, 0, "the trace");

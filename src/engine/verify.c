@@ -149,7 +149,7 @@ static struct stats compare(const float *ours, const void *theirs, enum qvl_dtyp
         s.min_cos = cosine < s.min_cos ? cosine : s.min_cos;
     }
     s.rel_l2 = norm2 > 0 ? sqrt(diff2 / norm2) : diff2 > 0 ? INFINITY : 0;
-    s.equal = rows * cols ? equal / (double)(rows * cols) : 1;
+    s.equal = rows > 0 && cols > 0 ? equal / (double)(rows * cols) : 1;
     return s;
 }
 
