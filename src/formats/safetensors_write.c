@@ -1,0 +1,123 @@
+/* safetensors_write.c - tensors in memory → a safetensors file.
+ *
+ * The widest types come first, then names in byte order, so every tensor starts at a multiple of its own width; the
+ * header is padded with spaces so that the data starts at a multiple of 8. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "formats/safetensors_header.h"
+
+static int by_width_and_name(const void *a, const void *b)
+{
+    const struct qvl_tensor *const *pa = a, *const *pb = b, *x = *pa, *y = *pb;
+    unsigned wx = qvl_dtype_bits(x->type), wy = qvl_dtype_bits(y->type);
+    return wx != wy ? (wx < wy) - (wx > wy) : strcmp(x->name, y->name);
+}
+
+/* The caller's arguments: shape times type must be the number of bytes. */
+static int check(const struct qvl_tensor *t, const char *path, qvl_err *err)
+{
+    size_t bits = qvl_dtype_bits(t->type);
+    char text[160];
+    int bad = !bits || t->rank < 0 || t->rank > QVL_MAX_RANK;
+    for (int i = 0; i < t->rank && !bad; i++)
+        bad = t->shape[i] < 0 || (uint64_t)t->shape[i] > SIZE_MAX || qvl_mul_size(&bits, bits, (size_t)t->shape[i]);
+    if (bad)
+        return qvl_fail(err, QVL_E_ARG, "%s: tensor %s: its type or shape cannot be written", path, t->name);
+    if (bits % 8 || bits / 8 != t->bytes || (t->bytes && !t->data))
+        return qvl_fail(err, QVL_E_ARG, "%s: tensor %s: found %zu bytes, expected %zu for %s", path, t->name, t->bytes, bits / 8,
+                        qvl_tensor_describe(t, text, sizeof text));
+    if (!strcmp(t->name, "__metadata__") || strlen(t->name) > QVL_ST_MAX_NAME)
+        return qvl_fail(err, QVL_E_ARG, "%s: tensor %.64s: the name cannot be written", path, t->name);
+    return 0;
+}
+
+static void put_meta(struct qvl_buf *b, const struct qvl_tensor_meta *meta, size_t n)
+{
+    qvl_buf_puts(b, "\"__metadata__\":{");
+    for (size_t i = 0; i < n; i++) {
+        if (i)
+            qvl_buf_putc(b, ',');
+        qvl_json_quote(b, meta[i].key, strlen(meta[i].key));
+        qvl_buf_putc(b, ':');
+        qvl_json_quote(b, meta[i].value, strlen(meta[i].value));
+    }
+    qvl_buf_putc(b, '}');
+}
+
+static void put_entry(struct qvl_buf *b, const struct qvl_tensor *t, uint64_t at)
+{
+    qvl_json_quote(b, t->name, strlen(t->name));
+    qvl_buf_printf(b, ":{\"dtype\":\"%s\",\"shape\":[", qvl_dtype_name(t->type));
+    for (int i = 0; i < t->rank; i++)
+        qvl_buf_printf(b, "%s%" PRId64, i ? "," : "", t->shape[i]);
+    qvl_buf_printf(b, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + t->bytes);
+}
+
+/* 8 bytes for the length, then the header with its padding. */
+static int header(struct qvl_buf *b, const struct qvl_tensor *const *order, size_t n, const struct qvl_tensor_meta *meta,
+                  size_t n_meta, const char *path, qvl_err *err)
+{
+    uint64_t at = 0;
+    qvl_buf_add(b, "\0\0\0\0\0\0\0\0", 8);
+    qvl_buf_putc(b, '{');
+    if (n_meta)
+        put_meta(b, meta, n_meta);
+    for (size_t i = 0; i < n; i++) {
+        if (i || n_meta)
+            qvl_buf_putc(b, ',');
+        put_entry(b, order[i], at);
+        if (order[i]->bytes > (uint64_t)INT64_MAX - at)
+            return qvl_fail(err, QVL_E_LIMIT, "%s: the tensors are too large for one file", path);
+        at += order[i]->bytes;
+    }
+    qvl_buf_putc(b, '}');
+    while (!b->failed && b->len % 8)
+        qvl_buf_putc(b, ' ');
+    if (b->failed)
+        return b->len > b->max / 2 ? qvl_fail(err, QVL_E_LIMIT, "%s: the header is above the limit of %u bytes", path,
+                                              QVL_ST_MAX_HEADER)
+                                   : qvl_fail_nomem(err, b->len * 2, "a safetensors header");
+    for (unsigned i = 0; i < 8; i++)
+        b->data[i] = (char)(unsigned char)((uint64_t)(b->len - 8) >> (8 * i) & 0xff);
+    return 0;
+}
+
+int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
+                          size_t n_meta, qvl_err *err)
+{
+    const struct qvl_tensor **order = qvl_alloc(n, sizeof *order);
+    struct qvl_out out = {.fd = -1};
+    struct qvl_buf b;
+    int rc = 0;
+    qvl_buf_init(&b, (size_t)QVL_ST_MAX_HEADER + 8);
+    if (!order)
+        return qvl_fail_nomem(err, n * sizeof *order, path);
+    for (size_t i = 0; i < n; i++) {
+        QVL_TRY_DONE(check(&tensors[i], path, err));
+        order[i] = &tensors[i];
+    }
+    qsort(order, n, sizeof *order, by_width_and_name);
+    for (size_t i = 1; i < n; i++)
+        if (!strcmp(order[i - 1]->name, order[i]->name)) {
+            rc = qvl_fail(err, QVL_E_ARG, "%s: tensor %s: given twice", path, order[i]->name);
+            goto done;
+        }
+    QVL_TRY_DONE(header(&b, order, n, meta, n_meta, path, err));
+    QVL_TRY_DONE(qvl_out_open(&out, path, err));
+    QVL_TRY_DONE(qvl_out_write(&out, b.data, b.len, err));
+    for (size_t i = 0; i < n; i++)
+        QVL_TRY_DONE(qvl_out_write(&out, order[i]->data, order[i]->bytes, err));
+    rc = qvl_out_commit(&out, err);
+done:
+    qvl_out_close(&out);
+    qvl_buf_free(&b);
+    qvl_mem_free(order);
+    return rc;
+}
