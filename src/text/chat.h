@@ -30,8 +30,8 @@ struct qvl_message {
                                null content gives neither) */
     char *reasoning;        /* reasoning_content, or NULL */
     json_t *tool_calls;     /* array, or NULL */
-    /* Answers of this session: the exact ids the model wrote. They stand in for the content when the prompt is built,
-     * so that the KV cache of the answer stays valid. */
+    /* Answers of this session: the exact ids the model wrote, without the end token (the template writes it). They stand
+     * in for the content when the prompt is built, so that the KV cache of the answer stays valid. */
     int32_t *ids;
     size_t n_ids;
 };
@@ -56,10 +56,15 @@ struct qvl_chat_options {
     int add_generation_prompt; /* default 1 */
     int add_vision_id;         /* default 0 */
 };
+/* Options keep the caller's values where the JSON names none; opt may be NULL. All or nothing: on failure c is as it was.
+ * The role "developer" counts as system. */
 int qvl_chat_parse(struct qvl_chat *c, struct qvl_chat_options *opt, const char *json, size_t len, const char *what, qvl_err *err);
 
+/* The object that holds name and arguments: call["function"] if there is one, else the call itself. */
+const json_t *qvl_tool_call_function(const json_t *call);
+
 struct qvl_template; /* immutable, shareable */
-/* From chat_template.jinja, chat_template.json or tokenizer_config.json of a model folder. A folder without a template
+/* From chat_template.jinja, chat_template.json or tokenizer_config.json of a model folder, the first that has one. A folder without a template
  * gets the Instruct one. */
 int qvl_template_open(struct qvl_template **out, const char *dir, qvl_err *err);
 /* From the template's text: for tests. */
@@ -79,11 +84,11 @@ struct qvl_prompt {
     struct qvl_insert *inserts; size_t n_inserts, cap_inserts;
     const struct qvl_item **media; size_t n_media, cap_media; /* in order of appearance; borrowed */
 };
-/* use_ids = 0 renders every answer from its text. */
+/* Initialises *out. use_ids = 0 renders every answer from its text. The result borrows from the chat. */
 int qvl_template_render(const struct qvl_template *t, const struct qvl_chat *c, const struct qvl_chat_options *opt, int use_ids,
                         struct qvl_prompt *out, qvl_err *err);
 void qvl_prompt_free(struct qvl_prompt *p);
-/* Tokenises a rendered prompt; ids of inserts are copied in; media pads stay single (one id per picture). */
+/* Appends the ids of a rendered prompt. The texts between two inserts are tokenised each for itself; ids of inserts are copied in; media pads stay single (one id per picture). */
 int qvl_prompt_encode(const struct qvl_prompt *p, const struct qvl_tokenizer *t, struct qvl_ids *out, qvl_err *err);
 
 #endif
