@@ -139,7 +139,7 @@ static int escape(struct cursor *c)
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     int ch = c->p < c->end ? *c->p : 0;
     const char *at = ch ? strchr(from, ch) : NULL;
-    unsigned u, low;
+    unsigned u = 0, low = 0;
     if (at) {
         c->p++;
         c->strings[c->used++] = to[at - from];

@@ -89,6 +89,19 @@ static int header(struct qvl_buf *b, const struct qvl_tensor *const *order, size
     return 0;
 }
 
+/* Names and metadata may come from anywhere (file names, for one): what the reader would refuse is not written. */
+static int can_be_read(const struct qvl_buf *b, const char *path, qvl_err *err)
+{
+    struct qvl_st_header h;
+    int rc = qvl_st_header_parse(&h, (const unsigned char *)b->data + 8, b->len - 8, path, err);
+    if (rc == QVL_E_NOMEM)
+        return rc;
+    if (rc)
+        return qvl_fail(err, QVL_E_ARG, "%s: a name or a metadata text is not UTF-8", path);
+    qvl_st_header_free(&h);
+    return 0;
+}
+
 int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
                           size_t n_meta, qvl_err *err)
 {
@@ -110,6 +123,7 @@ int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, si
             goto done;
         }
     QVL_TRY_DONE(header(&b, order, n, meta, n_meta, path, err));
+    QVL_TRY_DONE(can_be_read(&b, path, err));
     QVL_TRY_DONE(qvl_out_open(&out, path, err));
     QVL_TRY_DONE(qvl_out_write(&out, b.data, b.len, err));
     for (size_t i = 0; i < n; i++)

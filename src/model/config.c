@@ -252,10 +252,10 @@ static int taps(struct qvl_vision_config *v, const struct qvl_fields *f, int n_l
     QVL_TRY(qvl_field_ints(f, key, 0, v->depth - 1, QVL_MAX_TAPS, 0, v->tap, &v->n_tap));
     if (v->n_tap < 0)
         return qvl_field_missing(f, key);
-    for (int i = 1; i < v->n_tap; i++)
-        if (v->tap[i] <= v->tap[i - 1])
-            return qvl_fail(f->err, QVL_E_FORMAT, "%s: %s: found %d behind %d, expected ascending numbers", f->name, key,
-                            v->tap[i], v->tap[i - 1]);
+    for (int i = 1; i < v->n_tap; i++) /* any order: the place in the list names the merger, the order of blocks the output */
+        for (int j = 0; j < i; j++)
+            if (v->tap[i] == v->tap[j])
+                return qvl_fail(f->err, QVL_E_FORMAT, "%s: %s: found %d twice", f->name, key, v->tap[i]);
     if (v->n_tap > n_layer)
         return qvl_fail(f->err, QVL_E_FORMAT, "%s: %s: found %d taps for %d text layers", f->name, key, v->n_tap, n_layer);
     return 0;

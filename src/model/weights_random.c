@@ -5,7 +5,6 @@
  * the draw stays below it. The same configuration gives the same bytes everywhere. */
 #include <math.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/err.h"
 #include "base/half.h"
@@ -169,15 +168,8 @@ static int allocate(struct fill *f, size_t bytes, qvl_err *err)
     if (bytes > mem.available)
         return qvl_fail(err, QVL_E_NOMEM, "random weights: %.1f GB needed, %.1f GB available (%s)", (double)bytes / 1e9,
                         (double)mem.available / 1e9, mem.limit);
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return qvl_fail_nomem(err, bytes, "random weights");
-#ifdef MADV_HUGEPAGE
-    madvise(p, bytes, MADV_HUGEPAGE); /* fewer page faults while filling, fewer TLB misses afterwards; only a wish */
-#endif
-    o->block = p;
-    o->block_bytes = bytes;
-    f->base = p;
+    QVL_TRY(qvl_pages_open(&o->pages, bytes, "random weights", err));
+    f->base = o->pages.data;
     return 0;
 }
 

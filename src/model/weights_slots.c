@@ -2,7 +2,6 @@
 #include "model/weights_slots.h"
 
 #include <stdio.h>
-#include <sys/mman.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -179,8 +178,7 @@ void qvl_weights_free(struct qvl_weights *w)
         qvl_mem_free(o->vectors);
         qvl_mem_free(o->patch);
         qvl_mem_free(o->warnings);
-        if (o->block)
-            munmap(o->block, o->block_bytes);
+        qvl_pages_close(&o->pages);
         qvl_mem_free(o);
     }
     *w = (struct qvl_weights){0};

@@ -3,6 +3,7 @@
 #ifndef QVL_MODEL_WEIGHTS_SLOTS_H
 #define QVL_MODEL_WEIGHTS_SLOTS_H
 
+#include "base/pages.h"
 #include "model/weights.h"
 
 enum qvl_slot_kind {
@@ -36,8 +37,7 @@ struct qvl_weights_owned {
     struct qvl_mat *experts; /* [sparse layers][3][n_expert] */
     float *vectors;
     void *patch;             /* reordered patch weight, or NULL */
-    void *block;             /* one mapping for random weights, or NULL */
-    size_t block_bytes;
+    struct qvl_pages pages;  /* random weights, all in one */
     char *warnings;
 };
 
