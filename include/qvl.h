@@ -128,7 +128,7 @@ typedef struct qvl_session_params {
                                    taken only as the conversation grows */
     uint32_t n_threads;         /* 0 = as many as the affinity mask and the container's quota give */
     uint32_t n_chunk;           /* prompt tokens computed at once; 0 = 512 */
-    uint64_t min_pixels, max_pixels; /* 0 = from preprocessor_config.json */
+    uint64_t min_pixels, max_pixels; /* of a resized picture; 0 = from preprocessor_config.json. The maximum wins */
     qvl_alpha alpha;            /* what to do with transparent pictures */
     int add_vision_id;          /* 1: "Picture 1: " before each picture */
     int no_memory_check;

@@ -38,9 +38,6 @@ static int complete_params(qvl_session_params *p, const struct qvl_model *m, con
         p->min_pixels = m->config.image.min_pixels;
     if (!p->max_pixels)
         p->max_pixels = m->config.image.max_pixels;
-    if (p->min_pixels > p->max_pixels)
-        return qvl_fail(err, QVL_E_ARG, "min_pixels %llu is more than max_pixels %llu", (unsigned long long)p->min_pixels,
-                        (unsigned long long)p->max_pixels);
     if (p->alpha != QVL_ALPHA_WHITE && p->alpha != QVL_ALPHA_DROP)
         return qvl_fail(err, QVL_E_ARG, "alpha %d is unknown", (int)p->alpha);
     p->no_memory_check |= m->no_memory_check;
