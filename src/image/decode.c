@@ -16,6 +16,19 @@ struct magic {
 static const struct magic magics[] = {
     {"JPEG", 0, 3, "\xff\xd8\xff", qvl_jpeg_decode},
     {"PNG", 0, 8, "\x89PNG\r\n\x1a\n", qvl_png_decode},
+    {"WebP", 8, 4, "WEBP", qvl_webp_decode}, /* after "RIFF" and a length, which libwebp checks */
+    {"GIF", 0, 6, "GIF87a", qvl_gif_decode},
+    {"GIF", 0, 6, "GIF89a", qvl_gif_decode},
+    {"BMP", 0, 2, "BM", qvl_bmp_decode},
+    {"TIFF", 0, 4, "II*\0", qvl_tiff_decode},
+    {"TIFF", 0, 4, "MM\0*", qvl_tiff_decode},
+    {"QOI", 0, 4, "qoif", qvl_qoi_decode},
+    {"PNM", 0, 2, "P1", qvl_pnm_decode},
+    {"PNM", 0, 2, "P2", qvl_pnm_decode},
+    {"PNM", 0, 2, "P3", qvl_pnm_decode},
+    {"PNM", 0, 2, "P4", qvl_pnm_decode},
+    {"PNM", 0, 2, "P5", qvl_pnm_decode},
+    {"PNM", 0, 2, "P6", qvl_pnm_decode},
     {"BigTIFF", 0, 4, "II+\0", NULL},
     {"BigTIFF", 0, 4, "MM\0+", NULL},
     {"JPEG XL", 0, 2, "\xff\x0a", NULL},
@@ -28,8 +41,23 @@ static const struct magic magics[] = {
     {"icon", 0, 4, "\0\0\1\0", NULL},
 };
 
+/* ISO base media files name what they hold in a list of brands. */
+static const struct magic *sniff_brands(const uint8_t *data, size_t size)
+{
+    static const struct magic heif = {"HEIF", 0, 0, "", qvl_heif_decode}, video = {"video (MP4)", 0, 0, "", NULL};
+    static const char brands[][5] = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "avif", "avis"};
+    size_t box = qvl_be32(data);
+    for (size_t at = 8; at + 4 <= size && at + 4 <= box; at += at == 8 ? 8 : 4) /* the second word is a version */
+        for (size_t i = 0; i < QVL_COUNT(brands); i++)
+            if (memcmp(data + at, brands[i], 4) == 0)
+                return &heif;
+    return &video;
+}
+
 static const struct magic *sniff(const uint8_t *data, size_t size)
 {
+    if (size >= 12 && memcmp(data + 4, "ftyp", 4) == 0)
+        return sniff_brands(data, size);
     for (size_t i = 0; i < QVL_COUNT(magics); i++) {
         const struct magic *m = &magics[i];
         if (size >= m->offset + m->len && memcmp(data + m->offset, m->bytes, m->len) == 0)

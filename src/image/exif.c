@@ -6,43 +6,53 @@
 #include <string.h>
 
 #define TAG_ORIENTATION 0x0112u
+#define ENTRY           12u /* bytes of a directory entry: tag, type, count, value or offset */
 #define TYPE_SHORT      3u
 #define TYPE_LONG       4u
 
 struct tiff_view {
     const uint8_t *p;
-    size_t size;
     int big; /* byte order of the block: 1 = Motorola */
 };
 
 static uint32_t u16(const struct tiff_view *t, size_t at) { return t->big ? qvl_be16(t->p + at) : qvl_le16(t->p + at); }
 static uint32_t u32(const struct tiff_view *t, size_t at) { return t->big ? qvl_be32(t->p + at) : qvl_le32(t->p + at); }
 
+size_t qvl_tiff_tag(const uint8_t *tiff, size_t size, uint32_t tag, uint32_t *value)
+{
+    if (size < 8 + 2 + ENTRY || (memcmp(tiff, "II*\0", 4) != 0 && memcmp(tiff, "MM\0*", 4) != 0))
+        return 0;
+    struct tiff_view t = {tiff, tiff[0] == 'M'};
+    size_t ifd = u32(&t, 4);
+    if (ifd > size - 2)
+        return 0;
+    size_t n = u16(&t, ifd), room = (size - ifd - 2) / ENTRY;
+    for (size_t at = ifd + 2; n && room; at += ENTRY, n--, room--) {
+        if (u16(&t, at) != tag)
+            continue;
+        uint32_t type = u16(&t, at + 2), count = u32(&t, at + 4);
+        if ((type != TYPE_SHORT && type != TYPE_LONG) || !count)
+            return 0;
+        /* Values that do not fit into the entry's four bytes lie elsewhere. */
+        size_t from = count <= (type == TYPE_SHORT ? 2 : 1) ? at + 8 : u32(&t, at + 8);
+        if (from > size - 4)
+            return 0;
+        *value = type == TYPE_SHORT ? u16(&t, from) : u32(&t, from);
+        return from;
+    }
+    return 0;
+}
+
 int qvl_exif_orientation(const uint8_t *exif, size_t size)
 {
+    uint32_t v = 0;
     while (size >= 6 && memcmp(exif, "Exif\0\0", 6) == 0) {
         exif += 6;
         size -= 6;
     }
-    if (size < 8)
-        return 1;
-    struct tiff_view t = {exif, size, exif[0] == 'M'};
-    if (memcmp(exif, "II*\0", 4) != 0 && memcmp(exif, "MM\0*", 4) != 0)
-        return 1;
-    size_t ifd = u32(&t, 4);
-    if (ifd > size - 2 || ifd < 8)
-        return 1;
-    uint32_t n = u16(&t, ifd);
-    for (size_t i = 0; i < n; i++) {
-        size_t at = ifd + 2 + i * 12;
-        if (at + 12 > size)
-            break;
-        if (u16(&t, at) != TAG_ORIENTATION)
-            continue;
-        uint32_t type = u16(&t, at + 2), v = type == TYPE_SHORT ? u16(&t, at + 8) : type == TYPE_LONG ? u32(&t, at + 8) : 0;
-        return v >= 1 && v <= 8 ? (int)v : 1;
-    }
-    return 0;
+    if (!qvl_tiff_tag(exif, size, TAG_ORIENTATION, &v))
+        return 0;
+    return v >= 1 && v <= 8 ? (int)v : 1;
 }
 
 int qvl_xmp_orientation(const uint8_t *xmp, size_t size)
@@ -60,8 +70,32 @@ int qvl_xmp_orientation(const uint8_t *xmp, size_t size)
     return 0;
 }
 
-/* EXIF decides when it has the tag; else XMP. */
-static int choose(int exif, int xmp) { return exif ? exif : xmp ? xmp : 1; }
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+int qvl_exif_from_hex(const char *text, size_t size)
+{
+    uint8_t exif[4096]; /* the first directory lies at the front */
+    size_t at = 0, n = 0;
+    int high = -1;
+    for (int line = 0; line < 3; at++) { /* an empty line, the name, the length */
+        if (at >= size)
+            return 0;
+        line += text[at] == '\n';
+    }
+    for (; at < size && n < sizeof exif; at++) {
+        int v = hex_digit(text[at]);
+        if (v < 0)
+            continue;
+        if (high >= 0)
+            exif[n++] = (uint8_t)(high << 4 | v);
+        high = high >= 0 ? -1 : v;
+    }
+    return qvl_exif_orientation(exif, n);
+}
+
 
 int qvl_exif_from_jpeg(const uint8_t *data, size_t size)
 {
@@ -90,7 +124,7 @@ int qvl_exif_from_jpeg(const uint8_t *data, size_t size)
             xmp = qvl_xmp_orientation(body + sizeof xmp_id, len - 2 - sizeof xmp_id);
         at += 2 + len;
     }
-    return choose(exif, xmp);
+    return exif ? exif : xmp; /* EXIF decides when it has the tag */
 }
 
 int qvl_exif_from_png(const uint8_t *data, size_t size)
@@ -110,5 +144,5 @@ int qvl_exif_from_png(const uint8_t *data, size_t size)
             xmp = qvl_xmp_orientation(body + sizeof xmp_id, len - sizeof xmp_id);
         at += 12 + len;
     }
-    return choose(exif, xmp);
+    return exif ? exif : xmp;
 }

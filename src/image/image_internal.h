@@ -50,11 +50,17 @@ void qvl_cmyk_to_rgb(uint8_t *dst, const uint8_t *cmyk, size_t n);
 /* Makes the picture upright: the transform that EXIF orientation 1..8 asks for. */
 int qvl_image_orient(struct qvl_image *im, int orientation, const char *what, qvl_err *err);
 
-/* Orientation (1..8; 1 when absent, damaged or out of range) from a TIFF-structured EXIF block, with or without the
- * leading "Exif\0\0", and from the metadata of whole files. */
+/* First value of a SHORT or LONG tag in the first directory of a TIFF structure. Returns the value's place in the file,
+ * 0 when it is not there (*value is then untouched). */
+size_t qvl_tiff_tag(const uint8_t *tiff, size_t size, uint32_t tag, uint32_t *value);
+/* Orientation 1..8 in an EXIF block (a TIFF structure, with or without the leading "Exif\0\0"); 1 for a senseless
+ * value, 0 when it has none. */
 int qvl_exif_orientation(const uint8_t *exif, size_t size);
+/* Orientation of a whole file, 0 when nothing is said. */
 int qvl_exif_from_jpeg(const uint8_t *data, size_t size);
 int qvl_exif_from_png(const uint8_t *data, size_t size);
+/* Orientation in a "Raw profile type exif" text: a name, a length and hexadecimal digits; 0 when it has none. */
+int qvl_exif_from_hex(const char *text, size_t size);
 /* Orientation in an XMP packet, 0 when it has none. */
 int qvl_xmp_orientation(const uint8_t *xmp, size_t size);
 

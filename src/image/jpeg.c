@@ -132,7 +132,8 @@ int qvl_jpeg_decode(struct qvl_image *out, int *orientation, const struct qvl_im
     }
     read_rows(r, out);
     jpeg_finish_decompress(&r->d);
-    *orientation = qvl_exif_from_jpeg(job->data, job->size);
+    int found = qvl_exif_from_jpeg(job->data, job->size);
+    *orientation = found ? found : 1;
 done:
     jpeg_destroy_decompress(&r->d);
     qvl_mem_free(r->row);

@@ -13,7 +13,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-#define HEADER_BYTES 33 /* signature and IHDR chunk */
+#define HEADER_BYTES 33          /* signature and IHDR chunk */
+#define MAX_TEXT     (4u << 20)  /* bytes of one unpacked text chunk */
+#define MAX_TEXTS    32          /* texts in a file; more are ignored */
 
 struct png_reader {
     const struct qvl_image_job *job;
@@ -59,11 +61,14 @@ static int check_header(const struct qvl_image_job *job)
 
 static void configure(struct png_reader *r)
 {
-    /* Chunks that only inform are skipped unparsed (their checksums are still verified); tRNS is the one that matters. */
+    /* Chunks that only inform are skipped unparsed (their checksums are still verified). tRNS matters, and in texts
+     * some programs keep EXIF: libpng unpacks those, within limits. */
     static const png_byte skip[] = "bKGD\0cHRM\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0sTER\0"
-                                   "tEXt\0tIME\0zTXt";
+                                   "tIME";
     png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, skip, (int)(sizeof skip / 5));
     png_set_user_limits(r->png, r->job->max_side, r->job->max_side);
+    png_set_chunk_malloc_max(r->png, MAX_TEXT);
+    png_set_chunk_cache_max(r->png, MAX_TEXTS);
     png_set_crc_action(r->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
 }
 
@@ -103,6 +108,17 @@ static void read_rows(struct png_reader *r, struct qvl_image *out, int passes)
                 to_rgb(out->rgb + y * pitch, row, out->width, r->channels, r->job->alpha);
         }
     }
+}
+
+/* eXIf and XMP chunks are found anywhere in the file, texts in front of the pixels. */
+static int find_orientation(struct png_reader *r)
+{
+    png_textp text = NULL;
+    int n = png_get_text(r->png, r->info, &text, NULL), found = qvl_exif_from_png(r->job->data, r->job->size);
+    for (int i = 0; i < n && !found; i++)
+        if (text[i].text && strcmp(text[i].key, "Raw profile type exif") == 0)
+            found = qvl_exif_from_hex(text[i].text, text[i].text_length);
+    return found ? found : 1;
 }
 
 int qvl_png_decode(struct qvl_image *out, int *orientation, const struct qvl_image_job *job)
@@ -147,7 +163,7 @@ int qvl_png_decode(struct qvl_image *out, int *orientation, const struct qvl_ima
         goto done;
     }
     read_rows(r, out, passes);
-    *orientation = qvl_exif_from_png(job->data, job->size);
+    *orientation = find_orientation(r);
 done:
     png_destroy_read_struct(&r->png, &r->info, NULL);
     qvl_mem_free(r->buf);
