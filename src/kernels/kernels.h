@@ -57,6 +57,7 @@ struct qvl_kernels {
     /* Everything below is the business of matmul.c and attention.c and is declared in pack.h. */
     const struct qvl_matmul_kernels *matmul;
     const struct qvl_attn_kernels *attn;
+    const struct qvl_probe_kernels *probe; /* see probe.h */
 };
 
 /* The table of a level; never NULL. */
@@ -65,7 +66,8 @@ const struct qvl_kernels *qvl_kernels_get(enum qvl_cpu_level level);
 /* ------------------------------------------------------------------ team operations
  * Contract for all: every member of the team calls with equal arguments. Inputs must be visible to all members (the
  * caller has passed a barrier since they were written). Results are complete for everybody only after the caller's
- * next qvl_team_barrier. Barriers inside the operation are its own business. */
+ * next qvl_team_barrier. Barriers inside the operation are its own business; an operation that uses scratch begins
+ * with one, so operations may follow each other on the same scratch without a barrier between them. */
 
 /* Work memory shared by the team: allocated once, from qvl_scratch_bytes of the largest operation. */
 struct qvl_scratch {

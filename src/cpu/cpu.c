@@ -1,0 +1,107 @@
+/* cpu.c - instruction levels and usable cores. Limits of control groups are in cgroup.c. */
+#define _GNU_SOURCE /* sched_getaffinity, cpu_set_t */
+#include "cpu/cpu.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "cpu/cgroup.h"
+
+static const char *const level_names[QVL_CPU_LEVELS] = {"ref", "avx2", "avx512", "avx512_bf16"};
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+#define BIT(reg, n) (((reg) >> (n)) & 1u)
+
+/* Register state that the operating system saves: without it the instructions fault or lose values. */
+static uint64_t saved_state(void)
+{
+    uint32_t lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+enum qvl_cpu_level qvl_cpu_detect(void)
+{
+    unsigned a, b, c, d, c1, b7, a71 = 0, max = __get_cpuid_max(0, NULL);
+    if (max < 7 || !__get_cpuid(1, &a, &b, &c1, &d))
+        return QVL_CPU_REF;
+    if (!BIT(c1, 27)) /* OSXSAVE */
+        return QVL_CPU_REF;
+    uint64_t state = saved_state();
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c, &d))
+        return QVL_CPU_REF;
+    if (a >= 1 && __get_cpuid_count(7, 1, &a71, &b, &c, &d) == 0)
+        a71 = 0;
+    int avx2 = (state & 0x6) == 0x6 && BIT(c1, 28) && BIT(c1, 12) && BIT(c1, 29) /* AVX, FMA, F16C */
+               && BIT(b7, 5) && BIT(b7, 8);                                        /* AVX2, BMI2 */
+    if (!avx2)
+        return QVL_CPU_REF;
+    int avx512 = (state & 0xe6) == 0xe6 && BIT(b7, 16) && BIT(b7, 17) && BIT(b7, 30) && BIT(b7, 31); /* F DQ BW VL */
+    if (!avx512)
+        return QVL_CPU_AVX2;
+    return BIT(a71, 5) ? QVL_CPU_AVX512_BF16 : QVL_CPU_AVX512;
+}
+#else
+enum qvl_cpu_level qvl_cpu_detect(void) { return QVL_CPU_REF; }
+#endif
+
+const char *qvl_cpu_level_name(enum qvl_cpu_level level)
+{
+    return (unsigned)level < QVL_CPU_LEVELS ? level_names[level] : "?";
+}
+
+int qvl_cpu_level_parse(enum qvl_cpu_level *out, const char *name, qvl_err *err)
+{
+    enum qvl_cpu_level best = qvl_cpu_detect();
+    *out = best;
+    if (!name || !strcmp(name, "auto"))
+        return 0;
+    for (int i = 0; i < QVL_CPU_LEVELS; i++) {
+        if (strcmp(name, level_names[i]))
+            continue;
+        if (i > (int)best)
+            return qvl_fail(err, QVL_E_UNSUPPORTED, "cpu level: found %s, but this machine offers %s at most", name,
+                            level_names[best]);
+        *out = (enum qvl_cpu_level)i;
+        return 0;
+    }
+    return qvl_fail(err, QVL_E_ARG, "cpu level: found '%s', expected auto, ref, avx2, avx512 or avx512_bf16", name);
+}
+
+/* CPUs in the affinity mask; the mask of a large machine may be longer than cpu_set_t. */
+static unsigned affinity_cpus(void)
+{
+    for (int bits = CPU_SETSIZE; bits <= 1 << 20; bits *= 2) {
+        size_t size = CPU_ALLOC_SIZE(bits);
+        cpu_set_t *set = qvl_calloc(1, size);
+        if (!set)
+            return 0;
+        int rc = sched_getaffinity(0, size, set), too_small = rc && errno == EINVAL;
+        unsigned n = rc ? 0 : (unsigned)CPU_COUNT_S(size, set);
+        qvl_mem_free(set);
+        if (!too_small)
+            return n;
+    }
+    return 0;
+}
+
+unsigned qvl_cpu_threads(void)
+{
+    unsigned n = affinity_cpus();
+    if (!n) {
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        n = online > 0 ? (unsigned)online : 1;
+    }
+    uint32_t quota = qvl_cgroup_cpus("");
+    if (quota < n)
+        n = quota;
+    return n ? n : 1;
+}
+
+void qvl_memory_get(struct qvl_memory *out) { qvl_memory_read("", out); }

@@ -1,0 +1,292 @@
+/* attention.c - softmax attention over a packed cache for a team, and the writing of that cache.
+ *
+ * All query heads of a key/value head form the rows of one problem: row = token * group + head in group. A tile of up to
+ * TILE_ROWS rows walks over the blocks of positions, so that each block is read from memory once for the tile. With few
+ * rows and many threads (decoding), the blocks of one tile are shared out instead and merged afterwards; the merge is
+ * the same in both cases, so results are too. Layouts: pack.h. */
+#include <assert.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "base/mem.h"
+#include "kernels/kernels.h"
+#include "kernels/pack.h"
+
+#define TILE_ROWS  96 /* sums of a tile: 96 x 128 f32; a block of K and V is read from the second-level cache 16 times */
+#define SPLIT_ROWS 48 /* at most this many rows in total share out blocks */
+
+static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+size_t qvl_kv_bytes(enum qvl_arith a, int head_dim, int64_t n_max)
+{
+    size_t n;
+    if (n_max < 0 || head_dim <= 0 || (uint64_t)n_max > SIZE_MAX - QVL_KV_PANEL)
+        return SIZE_MAX;
+    size_t positions = qvl_round_up((size_t)n_max, QVL_KV_PANEL);
+    if (qvl_mul_size(&n, positions, (size_t)qvl_attn_dv(head_dim) * (a == QVL_ARITH_BF16 ? 2 : 4)))
+        return SIZE_MAX;
+    return n;
+}
+
+void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const float *k, const float *v)
+{
+    int hd = kv->head_dim, dv = qvl_attn_dv(hd);
+    int64_t panel = pos / QVL_KV_PANEL, lane = pos % QVL_KV_PANEL;
+    assert(pos >= 0 && pos < kv->n_max);
+    if (a == QVL_ARITH_BF16) {
+        uint16_t *kd = (uint16_t *)kv->k + panel * hd * QVL_KV_PANEL + lane * 2, *vd = (uint16_t *)kv->v + pos / 2 * dv * 2 + pos % 2;
+        for (int d = 0; d < hd; d++) {
+            kd[d / 2 * QVL_KV_PANEL * 2 + d % 2] = qvl_f32_to_bf16(k[d]);
+            vd[d * 2] = qvl_f32_to_bf16(v[d]);
+        }
+    } else {
+        float *kd = (float *)kv->k + panel * hd * QVL_KV_PANEL + lane;
+        for (int d = 0; d < hd; d++)
+            kd[d * QVL_KV_PANEL] = k[d];
+        memcpy((float *)kv->v + pos * dv, v, (size_t)hd * sizeof *v);
+    }
+}
+
+/* Running softmax of one row: maximum m, sum l of exp(scale*(s - m)), o = sum exp(scale*(s - m)) v. */
+struct merge {
+    float scale;
+    float *o, *m, *l;
+};
+
+/* Takes in the next block of a row. */
+static void merge_block(struct merge to, int64_t row, int dv, const float *o, float m, float l)
+{
+    float *acc = to.o + row * dv;
+    if (to.m[row] == -INFINITY) { /* the first block, or nothing but -inf so far */
+        memcpy(acc, o, (size_t)dv * sizeof *o);
+        to.m[row] = m;
+        to.l[row] = l;
+        return;
+    }
+    if (m == -INFINITY)
+        return;
+    float top = m > to.m[row] ? m : to.m[row], a = expf((to.m[row] - top) * to.scale), b = expf((m - top) * to.scale);
+    for (int d = 0; d < dv; d++)
+        acc[d] = acc[d] * a + o[d] * b;
+    to.l[row] = to.l[row] * a + l * b;
+    to.m[row] = top;
+}
+
+static void store_row(const struct qvl_attention *op, int64_t kvh, int64_t row, const float *o, float l)
+{
+    int64_t group = op->n_head / op->n_kv;
+    float *out = op->out + row / group * op->out_stride + (kvh * group + row % group) * op->head_dim, inv = 1.0f / l;
+    for (int d = 0; d < op->head_dim; d++)
+        out[d] = o[d] * inv;
+}
+
+/* What a member needs for itself. */
+struct work {
+    float *q;  /* [TILE_ROWS + QVL_ATTN_ROWS][QVL_HEAD_MAX] */
+    float *o;  /* [TILE_ROWS][dv] */
+    float *ob; /* [QVL_ATTN_ROWS][dv] */
+    float *m, *l; /* [TILE_ROWS] */
+    void *block;
+};
+
+#define WORK_BYTES                                                                                                    \
+    (sizeof(float) * ((TILE_ROWS + QVL_ATTN_ROWS) * QVL_HEAD_MAX * 2 + TILE_ROWS * 2) + QVL_ATTN_WORK)
+
+static struct work make_work(void *mem)
+{
+    struct work w;
+    float *p = mem;
+    w.block = p;
+    p += QVL_ATTN_WORK / sizeof *p;
+    w.q = p;
+    p += (TILE_ROWS + QVL_ATTN_ROWS) * QVL_HEAD_MAX;
+    w.o = p;
+    p += TILE_ROWS * QVL_HEAD_MAX;
+    w.ob = p;
+    p += QVL_ATTN_ROWS * QVL_HEAD_MAX;
+    w.m = p;
+    w.l = p + TILE_ROWS;
+    return w;
+}
+
+struct attn {
+    const struct qvl_attention *op;
+    void (*block)(const struct qvl_attn_block *b);
+    enum qvl_arith a;
+    int64_t group, rows; /* rows = n_tok * group */
+    int dv;
+};
+
+/* Positions that a row sees. */
+static int64_t visible(const struct attn *at, int64_t row)
+{
+    return at->op->causal ? at->op->first + row / at->group + 1 : at->op->n_key;
+}
+
+static void load_q(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1, float *q)
+{
+    const struct qvl_attention *op = at->op;
+    for (int64_t r = r0; r < r1; r++, q += QVL_HEAD_MAX) {
+        const float *src = op->q + r / at->group * op->q_stride + (kvh * at->group + r % at->group) * op->head_dim;
+        if (at->a == QVL_ARITH_BF16)
+            for (int d = 0; d < op->head_dim; d++)
+                q[d] = qvl_bf16_to_f32(qvl_f32_to_bf16(src[d]));
+        else
+            memcpy(q, src, (size_t)op->head_dim * sizeof *q);
+    }
+    /* Kernels compute even numbers of rows: what they read beyond the last one must be numbers. */
+    for (int i = 0; i < QVL_ATTN_ROWS; i++, q += QVL_HEAD_MAX)
+        memset(q, 0, (size_t)op->head_dim * sizeof *q);
+}
+
+/* Rows r0 <= r < r1 (at most TILE_ROWS, loaded into w->q) against block b of positions, merged into `to`, whose row 0 is
+ * r0. Rows that see nothing of the block are left alone. */
+static void run_block(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1, int64_t b, const struct work *w,
+                      struct merge to)
+{
+    const struct qvl_kv *kv = &at->op->kv[kvh];
+    int64_t p0 = b * QVL_ATTN_BLOCK, limit[QVL_ATTN_ROWS], r = r0;
+    size_t elem = at->a == QVL_ARITH_BF16 ? 2 : 4;
+    float m[QVL_ATTN_ROWS], l[QVL_ATTN_ROWS];
+    while (r < r1 && visible(at, r) <= p0) /* never falls with the row */
+        r++;
+    /* Eight rows go as 4 + 4, not as 6 + 2. */
+    int64_t step = r < r1 ? ceil_div(r1 - r, ceil_div(r1 - r, QVL_ATTN_ROWS)) : 1;
+    for (; r < r1; r += step) {
+        int rows = (int)min_i64(step, r1 - r);
+        int64_t n = min_i64(visible(at, r + rows - 1) - p0, QVL_ATTN_BLOCK);
+        for (int i = 0; i < rows; i++)
+            limit[i] = min_i64(visible(at, r + i) - p0, n);
+        struct qvl_attn_block blk = {.q = w->q + (r - r0) * QVL_HEAD_MAX,
+                                     .k = (const char *)kv->k + (size_t)(p0 * at->op->head_dim) * elem,
+                                     .v = (const char *)kv->v + (size_t)(p0 * at->dv) * elem,
+                                     .limit = limit, .n = n, .rows = rows, .head_dim = at->op->head_dim, .dv = at->dv,
+                                     .scale = at->op->scale, .o = w->ob, .m = m, .l = l, .work = w->block};
+        at->block(&blk);
+        for (int i = 0; i < rows; i++)
+            merge_block(to, r - r0 + i, at->dv, w->ob + i * at->dv, m[i], l[i]);
+    }
+}
+
+/* ------------------------------------------------------------------ splitting the work
+ * Scratch: a counter of tasks (64 bytes), the members' work, and in the split form the partial results. */
+
+struct split {
+    int64_t blocks; /* of the longest row */
+    int on;
+    size_t floats; /* of one partial: o, m and l of all rows */
+    size_t bytes;  /* of all partials */
+};
+
+static struct split make_split(int64_t rows, int n_kv, int dv, int64_t n_key, int n_threads)
+{
+    struct split s = {.blocks = ceil_div(n_key, QVL_ATTN_BLOCK)};
+    s.on = rows <= SPLIT_ROWS && n_threads > 1 && s.blocks > 1 && n_kv < 2 * n_threads;
+    s.floats = qvl_round_up((size_t)rows * ((size_t)dv + 2), 16);
+    if (s.on && (qvl_mul_size(&s.bytes, s.floats * sizeof(float) * (size_t)n_kv, (size_t)s.blocks)))
+        s.bytes = SIZE_MAX / 2;
+    return s;
+}
+
+size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t n_tok, int n_head, int n_kv, int head_dim,
+                             int64_t n_key, int n_threads)
+{
+    size_t n, need = 0;
+    int64_t group = n_head / n_kv;
+    (void)k, (void)a;
+    /* Enough for every smaller n_tok and n_key too: only few rows are split. */
+    struct split s = make_split(min_i64(n_tok * group, SPLIT_ROWS), n_kv, qvl_attn_dv(head_dim), n_key, n_threads);
+    if (s.on)
+        need = s.bytes;
+    if (qvl_mul_size(&n, qvl_round_up(WORK_BYTES, QVL_ALIGN), (size_t)n_threads) || qvl_add_size(&n, n, 64 + need))
+        return SIZE_MAX;
+    return n;
+}
+
+static struct merge partial(const struct attn *at, const struct split *s, void *mem, int64_t kvh, int64_t b)
+{
+    float *p = (float *)mem + s->floats * (size_t)(kvh * s->blocks + b);
+    return (struct merge){.scale = at->op->scale, .o = p, .m = p + at->rows * at->dv, .l = p + at->rows * (at->dv + 1)};
+}
+
+static void clear(struct merge to, int64_t rows)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        to.m[i] = -INFINITY;
+        to.l[i] = 0;
+    }
+}
+
+/* Few rows: tasks are (head, block); partial results meet in memory. */
+static void attend_split(const struct attn *at, const struct split *s, const struct qvl_team *t, const struct work *w, void *mem)
+{
+    int64_t lo, hi, n_kv = at->op->n_kv;
+    qvl_team_share(t, n_kv * s->blocks, 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++) {
+        struct merge to = partial(at, s, mem, i / s->blocks, i % s->blocks);
+        if (i == lo || i % s->blocks == 0)
+            load_q(at, i / s->blocks, 0, at->rows, w->q);
+        clear(to, at->rows);
+        run_block(at, i / s->blocks, 0, at->rows, i % s->blocks, w, to);
+    }
+    qvl_team_barrier(t);
+    qvl_team_share(t, n_kv * at->rows, 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++) {
+        int64_t kvh = i / at->rows, row = i % at->rows, n = ceil_div(visible(at, row), QVL_ATTN_BLOCK);
+        struct merge sum = {.scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
+        clear(sum, 1);
+        for (int64_t b = 0; b < n; b++) {
+            struct merge p = partial(at, s, mem, kvh, b);
+            merge_block(sum, 0, at->dv, p.o + row * at->dv, p.m[row], p.l[row]);
+        }
+        store_row(at->op, kvh, row, sum.o, sum.l[0]);
+    }
+}
+
+/* One tile of rows against all its positions. */
+static void attend_tile(const struct attn *at, int64_t kvh, int64_t r0, const struct work *w)
+{
+    int64_t r1 = min_i64(r0 + TILE_ROWS, at->rows), blocks = ceil_div(visible(at, r1 - 1), QVL_ATTN_BLOCK);
+    struct merge to = {.scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
+    load_q(at, kvh, r0, r1, w->q);
+    clear(to, r1 - r0);
+    for (int64_t b = 0; b < blocks; b++)
+        run_block(at, kvh, r0, r1, b, w, to);
+    for (int64_t r = r0; r < r1; r++)
+        store_row(at->op, kvh, r, w->o + (r - r0) * at->dv, w->l[r - r0]);
+}
+
+void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_attention *op,
+                   const struct qvl_scratch *s)
+{
+    struct attn at = {.op = op, .a = a, .group = op->n_head / op->n_kv, .dv = qvl_attn_dv(op->head_dim)};
+    at.rows = op->n_tok * at.group;
+    at.block = a == QVL_ARITH_BF16 ? k->attn->block_bf16 : k->attn->block_f32;
+    if (at.rows <= 0)
+        return;
+    int64_t n_key = visible(&at, at.rows - 1), tiles = ceil_div(at.rows, TILE_ROWS);
+    size_t own = qvl_round_up(WORK_BYTES, QVL_ALIGN);
+    struct split split = make_split(at.rows, op->n_kv, at.dv, n_key, t->n);
+    assert(op->head_dim <= QVL_HEAD_MAX && n_key > 0);
+    assert(s->bytes >= 64 + own * (size_t)t->n + (split.on ? split.bytes : 0));
+    struct work w = make_work((char *)s->mem + 64 + own * (size_t)t->id);
+    atomic_llong *next = s->mem;
+
+    qvl_team_barrier(t);
+    if (split.on) {
+        attend_split(&at, &split, t, &w, (char *)s->mem + 64 + own * (size_t)t->n);
+        return;
+    }
+    if (t->id == 0)
+        atomic_store_explicit(next, 0, memory_order_relaxed);
+    qvl_team_barrier(t);
+    for (;;) {
+        int64_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        if (i >= op->n_kv * tiles)
+            return;
+        attend_tile(&at, i / tiles, (tiles - 1 - i % tiles) * TILE_ROWS, &w); /* causal: the long ones first */
+    }
+}

@@ -1,0 +1,20 @@
+/* kernels.c - which table belongs to which level. */
+#include "kernels/kernels.h"
+
+#include "kernels/pack.h"
+
+const struct qvl_kernels *qvl_kernels_get(enum qvl_cpu_level level)
+{
+#if defined(__x86_64__)
+    switch (level) {
+    case QVL_CPU_AVX2: return &qvl_kernels_avx2;
+    case QVL_CPU_AVX512: return &qvl_kernels_avx512;
+    case QVL_CPU_AVX512_BF16: return &qvl_kernels_avx512_bf16;
+    case QVL_CPU_REF:
+    case QVL_CPU_LEVELS: break;
+    }
+#else
+    (void)level;
+#endif
+    return &qvl_kernels_ref;
+}

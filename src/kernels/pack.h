@@ -1,0 +1,103 @@
+/* pack.h - packed layouts, and the inner kernels that work on them. Private to src/kernels.
+ *
+ * MATRIX PRODUCT. Weights stay as they are in the checkpoint. For m <= QVL_GEMV_MAX tokens the rows are read directly
+ * (gemv: bound by memory). For more tokens everything is cut into blocks of `kb` inner indices:
+ *   x block  [tile][kb][mr] f32        tile = mr tokens, missing tokens are zero
+ *            [tile][kb/2][mr][2] bf16  the same with pairs of inner indices, for dot-product instructions
+ *   w panel  [kb][nr] f32, [kb/2][nr][2] bf16: nr rows of the matrix, transposed; missing rows are zero
+ *   c        [tile][mr][nr] f32        sums of the blocks so far, private to a thread
+ * An x block is packed once for the team, a w panel by the thread that needs it, into memory that stays in its caches.
+ * Each block is summed from zero and then added to c: the order of a sum depends on n_in alone, never on m, on the
+ * number of threads or on how tokens were cut into chunks.
+ *
+ * KV CACHE of one head, positions in panels of QVL_KV_PANEL, dv = head_dim rounded up to a multiple of 16:
+ *   F32   K [pos/16][head_dim][16] f32       V [pos][dv] f32
+ *   BF16  K [pos/16][head_dim/2][16][2]      V [pos/2][dv][2]
+ * so one load of K gives 16 scores without horizontal sums, and one load of V 16 outputs.
+ *
+ * ATTENTION works in blocks of QVL_ATTN_BLOCK positions that start at multiples of it. A block is computed from zero for
+ * up to QVL_ATTN_ROWS query rows: scores s, their maximum M, p = exp(scale*(s - M)), L = sum p, O = p V. Blocks are merged
+ * in ascending order. Which rows share a tile, and which thread computes which block, cannot change a result. */
+#ifndef QVL_KERNELS_PACK_H
+#define QVL_KERNELS_PACK_H
+
+#include "kernels/kernels.h"
+
+#define QVL_GEMV_MAX   8
+#define QVL_MR_MAX     8
+#define QVL_KV_PANEL   16
+#define QVL_ATTN_BLOCK 512
+#define QVL_ATTN_ROWS  6
+#define QVL_HEAD_MAX   256
+
+/* Rows n0 <= n < n1 of a product for m <= QVL_GEMV_MAX tokens. */
+struct qvl_gemv {
+    float *y;         /* [m][n_out] */
+    const void *x;    /* [m][x_stride] f32 for gemv, bf16 for gemv_bf16 */
+    const struct qvl_mat *w;
+    const float *bias;
+    int64_t y_stride, x_stride;
+    int64_t n0, n1;
+    int m, add;
+};
+
+struct qvl_matmul_kernels {
+    /* Any stored type, plain or transposed. */
+    void (*gemv)(const struct qvl_gemv *g);
+    /* bf16 weights, not transposed. NULL: this level widens to f32. */
+    void (*gemv_bf16)(const struct qvl_gemv *g);
+    int mr, nr, kb; /* tile shape of the products below; mr = 0: gemv does everything */
+    int kb_bf16;    /* kb of the bf16 forms, which are NULL when this level has none */
+    /* dst[kb][nr] <- rows n0.., inner indices k0..k0+kb of w; rows beyond n_out are zero. */
+    void (*pack_w)(float *dst, const struct qvl_mat *w, int64_t n0, int64_t k0, int64_t kb);
+    /* dst[(kb+1)/2][nr][2]; w is bf16. */
+    void (*pack_w_bf16)(uint32_t *dst, const struct qvl_mat *w, int64_t n0, int64_t k0, int64_t kb);
+    /* c[mr][nr] (+)= x[kb][mr] * w[kb][nr]; `first` stores, otherwise adds. */
+    void (*tile)(float *c, const float *x, const float *w, int64_t kb, int first);
+    /* kp pairs. */
+    void (*tile_bf16)(float *c, const uint32_t *x, const uint32_t *w, int64_t kp, int first);
+};
+
+/* One block of attention for `rows` query rows. */
+struct qvl_attn_block {
+    const float *q;       /* [rows][QVL_HEAD_MAX], rounded to bf16 in BF16 arithmetic */
+    const void *k, *v;    /* packed cache at the first position of the block */
+    const int64_t *limit; /* [rows] positions of the block that the row sees, 1 .. n */
+    int64_t n;            /* positions in the block, 1 .. QVL_ATTN_BLOCK */
+    int rows, head_dim, dv;
+    float scale;
+    float *o;    /* [rows][dv] */
+    float *m, *l; /* [rows] */
+    void *work;  /* QVL_ATTN_WORK bytes, 64-byte aligned */
+};
+/* Scores as f32, then probabilities in place or beside; query rows in another format. */
+#define QVL_ATTN_WORK (QVL_ATTN_ROWS * (QVL_ATTN_BLOCK + QVL_HEAD_MAX) * 4 * 2)
+
+struct qvl_attn_kernels {
+    void (*block_f32)(const struct qvl_attn_block *b);
+    void (*block_bf16)(const struct qvl_attn_block *b);
+};
+
+struct qvl_probe_kernels {
+    /* Reads n bytes (a multiple of 256) and returns something that depends on all of them. */
+    uint64_t (*read)(const void *p, size_t n);
+    /* Runs independent multiply-adds on registers for `iterations`; returns the operations done (2 per multiply-add). */
+    double (*f32)(int64_t iterations);
+    double (*bf16)(int64_t iterations); /* NULL: no dot-product instruction */
+};
+
+static inline int qvl_attn_dv(int head_dim) { return (head_dim + 15) / 16 * 16; }
+
+/* The tables of the levels, assembled in kernels.c. */
+extern const struct qvl_matmul_kernels qvl_matmul_kernels_ref;
+extern const struct qvl_attn_kernels qvl_attn_kernels_ref;
+extern const struct qvl_probe_kernels qvl_probe_kernels_ref;
+extern const struct qvl_kernels qvl_kernels_ref;
+#if defined(__x86_64__)
+extern const struct qvl_matmul_kernels qvl_matmul_kernels_avx2, qvl_matmul_kernels_avx512, qvl_matmul_kernels_avx512_bf16;
+extern const struct qvl_attn_kernels qvl_attn_kernels_avx2, qvl_attn_kernels_avx512, qvl_attn_kernels_avx512_bf16;
+extern const struct qvl_probe_kernels qvl_probe_kernels_avx2, qvl_probe_kernels_avx512, qvl_probe_kernels_avx512_bf16;
+extern const struct qvl_kernels qvl_kernels_avx2, qvl_kernels_avx512, qvl_kernels_avx512_bf16;
+#endif
+
+#endif

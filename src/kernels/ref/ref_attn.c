@@ -1,0 +1,53 @@
+/* ref_attn.c - the scalar truth of one attention block: scores, softmax and sums in double. */
+#include <math.h>
+
+#include "base/half.h"
+#include "kernels/pack.h"
+
+static double k_at(const struct qvl_attn_block *b, int bf16, int64_t pos, int d)
+{
+    int64_t panel = pos / QVL_KV_PANEL * b->head_dim * QVL_KV_PANEL, lane = pos % QVL_KV_PANEL;
+    if (bf16)
+        return qvl_bf16_to_f32(((const uint16_t *)b->k)[panel + d / 2 * QVL_KV_PANEL * 2 + lane * 2 + d % 2]);
+    return ((const float *)b->k)[panel + d * QVL_KV_PANEL + lane];
+}
+
+static double v_at(const struct qvl_attn_block *b, int bf16, int64_t pos, int d)
+{
+    if (bf16)
+        return qvl_bf16_to_f32(((const uint16_t *)b->v)[(pos / 2 * b->dv + d) * 2 + pos % 2]);
+    return ((const float *)b->v)[pos * b->dv + d];
+}
+
+static void block(const struct qvl_attn_block *b, int bf16)
+{
+    for (int i = 0; i < b->rows; i++) {
+        float *s = b->work, top = -INFINITY;
+        double sum = 0;
+        for (int64_t p = 0; p < b->limit[i]; p++) {
+            double dot = 0;
+            for (int d = 0; d < b->head_dim; d++)
+                dot += b->q[i * QVL_HEAD_MAX + d] * k_at(b, bf16, p, d);
+            s[p] = (float)dot;
+            top = s[p] > top || s[p] != s[p] ? s[p] : top;
+        }
+        for (int64_t p = 0; p < b->limit[i]; p++) {
+            double e = exp(((double)s[p] - top) * b->scale);
+            sum += e;
+            s[p] = bf16 ? qvl_bf16_to_f32(qvl_f32_to_bf16((float)e)) : (float)e;
+        }
+        for (int d = 0; d < b->dv; d++) {
+            double o = 0;
+            for (int64_t p = 0; p < b->limit[i]; p++)
+                o += s[p] * v_at(b, bf16, p, d);
+            b->o[i * b->dv + d] = (float)o;
+        }
+        b->m[i] = top;
+        b->l[i] = (float)sum;
+    }
+}
+
+static void block_f32(const struct qvl_attn_block *b) { block(b, 0); }
+static void block_bf16(const struct qvl_attn_block *b) { block(b, 1); }
+
+const struct qvl_attn_kernels qvl_attn_kernels_ref = {.block_f32 = block_f32, .block_bf16 = block_bf16};
