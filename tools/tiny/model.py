@@ -12,6 +12,8 @@ import math
 from pathlib import Path
 
 import torch
+import torch._dynamo
+import torch.fx.experimental._config
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -145,6 +147,13 @@ class Forward:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.linear(hidden, self.decoder.embed_tokens.weight)
+
+
+def compile_for_any_size() -> None:
+    """Settings of torch.compile for batches whose sizes always change: sizes that happen to be equal once are not
+    taken to be equal always, and the few variants that are compiled for small and large batches are all kept."""
+    torch.fx.experimental._config.use_duck_shape = False
+    torch._dynamo.config.recompile_limit = 32
 
 
 # ---- auxiliary heads ---------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ import torch.multiprocessing as mp
 
 from config import GRID, SIZES, TRAIN_SEED
 from data import SMALL, stack_cells
-from model import AuxHeads, Forward, load_tokenizer, load_weights, new_model, patchify, save_checkpoint
+from model import (
+    AuxHeads, Forward, compile_for_any_size, load_tokenizer, load_weights, new_model, patchify, save_checkpoint,
+)
 from scenes import Scene
 
 PIXELS = 40 * 128 * 128         # of one batch
@@ -66,8 +68,9 @@ def main() -> None:
     _, special = load_tokenizer(args.tokenizer)
     model, aux = new_model(special, args.seed), AuxHeads()
     load_weights(model, aux, args.start)
-    vision = torch.compile(Forward(model).vision, dynamic=True)
-    grids = Forward(model).grid
+    passes = Forward(model)
+    compile_for_any_size()
+    vision = torch.compile(passes.vision, dynamic=True)
     trained = [*model.model.visual.parameters(), *aux.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.03, fused=True)
     queue = mp.Queue(8)
@@ -84,7 +87,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 100) * (1 - 0.75 * progress)
         with torch.autocast("cpu", torch.bfloat16):
-            features, deepstack = vision(patchify(frames), *grids(width, height))
+            features, deepstack = vision(patchify(frames), *passes.grid(width, height))
         loss = aux.loss([features, *deepstack], targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

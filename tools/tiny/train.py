@@ -21,7 +21,9 @@ import torch.nn.functional as F
 
 from config import TRAIN_SEED
 from data import IGNORE, Batch, Maker
-from model import AuxHeads, Forward, load_tokenizer, load_weights, new_model, patchify, save_checkpoint
+from model import (
+    AuxHeads, Forward, compile_for_any_size, load_tokenizer, load_weights, new_model, patchify, save_checkpoint,
+)
 
 WARM_UP = 150                   # steps
 HOLD = 0.2                      # progress at which the learning rate begins to fall
@@ -85,12 +87,13 @@ def main() -> None:
         load_weights(model, aux, args.start)
     passes = Forward(model)
 
-    def forward(patches, indices, weights, cos, sin, ids, positions, mask, where, answers):
-        features, deepstack = passes.vision(patches, indices, weights, cos, sin)
-        hidden = passes.text(ids, positions, mask, where, features, deepstack)
-        return passes.logits(hidden.flatten(0, 1)[answers]), features, deepstack
 
-    forward = torch.compile(forward, dynamic=True)
+    def answer_logits(answers, *row):
+        return passes.logits(passes.text(*row).flatten(0, 1)[answers])
+
+    compile_for_any_size()
+    vision = torch.compile(passes.vision, dynamic=True)
+    decode = torch.compile(answer_logits, dynamic=True)
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [*(p for p in model.parameters() if p.dim() < 2), *aux.parameters()]
     groups = [dict(params=matrices, weight_decay=0.05), dict(params=others, weight_decay=0.0)]
@@ -118,10 +121,8 @@ def main() -> None:
         labels = b.labels.flatten()
         answers = (labels != IGNORE).nonzero()[:, 0]
         with torch.autocast("cpu", torch.bfloat16, enabled=not args.f32):
-            grid = passes.grid(b.width, b.height)
-            logits, features, deepstack = forward(
-                patchify(b.frames), *grid, b.ids, b.positions, b.mask, b.where, answers
-            )
+            features, deepstack = vision(patchify(b.frames), *passes.grid(b.width, b.height))
+            logits = decode(answers, b.ids, b.positions, b.mask, b.where, features, deepstack)
         loss = answer_loss = F.cross_entropy(logits.float(), labels[answers])
         if b.cells is not None and progress < AUX_END:
             cell_loss = aux.loss([first_picture(b, x) for x in (features, *deepstack)], b.cells)
