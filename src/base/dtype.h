@@ -10,7 +10,9 @@ enum qvl_dtype {
     QVL_DT_I16, QVL_DT_U16, QVL_DT_F16, QVL_DT_BF16,
     QVL_DT_I32, QVL_DT_U32, QVL_DT_F32,
     QVL_DT_F64, QVL_DT_I64, QVL_DT_U64, QVL_DT_C64,
-    QVL_DT_F4, QVL_DT_F6_E2M3, QVL_DT_F6_E3M2, QVL_DT_F8_E4M3FNUZ, QVL_DT_F8_E5M2FNUZ
+    QVL_DT_F4, QVL_DT_F6_E2M3, QVL_DT_F6_E3M2, QVL_DT_F8_E4M3FNUZ, QVL_DT_F8_E5M2FNUZ,
+    /* In memory only: packed integer kinds of kernels/quant.h. No name, no width of one element. */
+    QVL_DT_Q4, QVL_DT_Q8
 };
 
 /* The safetensors name ("BF16"), "?" for QVL_DT_UNKNOWN. */
