@@ -246,7 +246,7 @@ static int integer_sqrt(int n)
     return r;
 }
 
-static int taps(struct qvl_vision_config *v, const struct qvl_fields *f, int n_layer)
+static int taps(struct qvl_vision_config *v, const struct qvl_fields *f)
 {
     const char *key = "deepstack_visual_indexes";
     QVL_TRY(qvl_field_ints(f, key, 0, v->depth - 1, QVL_MAX_TAPS, 0, v->tap, &v->n_tap));
@@ -256,8 +256,6 @@ static int taps(struct qvl_vision_config *v, const struct qvl_fields *f, int n_l
         for (int j = 0; j < i; j++)
             if (v->tap[i] == v->tap[j])
                 return qvl_fail(f->err, QVL_E_FORMAT, "%s: %s: found %d twice", f->name, key, v->tap[i]);
-    if (v->n_tap > n_layer)
-        return qvl_fail(f->err, QVL_E_FORMAT, "%s: %s: found %d taps for %d text layers", f->name, key, v->n_tap, n_layer);
     return 0;
 }
 
@@ -292,7 +290,7 @@ static int vision_config(struct qvl_config *c, const struct qvl_fields *f)
     if (v->d_out != c->text.d_model)
         return qvl_fail(f->err, QVL_E_FORMAT, "%s: out_hidden_size: found %d, expected the text hidden_size %d", f->name,
                         v->d_out, c->text.d_model);
-    QVL_TRY(taps(v, f, c->text.n_layer));
+    QVL_TRY(taps(v, f));
     QVL_TRY(qvl_field_string(f, "hidden_act", &act));
     if (act && strcmp(act, "gelu_pytorch_tanh") != 0 && strcmp(act, "gelu") != 0)
         return qvl_fail(f->err, QVL_E_UNSUPPORTED, "%s: hidden_act: found %s, expected gelu_pytorch_tanh or gelu", f->name, act);
