@@ -1,0 +1,139 @@
+/* cmd_bench.c - qvl bench: the library's measurements as a table, JSON, CSV or Markdown. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+
+enum form { FORM_TABLE, FORM_JSON, FORM_CSV, FORM_MD };
+
+struct sink {
+    struct qvl_ui *ui;
+    enum form form;
+    int rows;
+    json_t *list;
+};
+
+static const char *percent(char *out, size_t size, const qvl_bench_row *r)
+{
+    *out = 0;
+    if (!isnan(r->share))
+        snprintf(out, size, "%.0f %% of %s", 100 * r->share, r->of);
+    return out;
+}
+
+/* Four figures, never as a power of ten. */
+static const char *value(char *out, size_t size, double v)
+{
+    int digits = v >= 1000 ? 0 : v >= 100 ? 1 : v >= 10 ? 2 : 3;
+    snprintf(out, size, "%.*f", digits, v);
+    return out;
+}
+
+static void csv_text(const char *s)
+{
+    putchar('"');
+    for (; *s; s++)
+        printf(*s == '"' ? "\"\"" : "%c", *s);
+    putchar('"');
+}
+
+static void csv_row(const qvl_bench_row *r)
+{
+    csv_text(r->name);
+    putchar(',');
+    csv_text(r->what);
+    printf(",%.9g,", r->value);
+    csv_text(r->unit);
+    if (isnan(r->share))
+        fputs(",,", stdout);
+    else
+        printf(",%.4f,", r->share);
+    csv_text(r->of);
+    putchar('\n');
+}
+
+static void json_row(json_t *list, const qvl_bench_row *r)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "name", json_string(r->name));
+    json_object_set_new(o, "what", json_string(r->what));
+    json_object_set_new(o, "value", qvl_json_number(r->value));
+    json_object_set_new(o, "unit", json_string(r->unit));
+    json_object_set_new(o, "share", qvl_json_number(r->share));
+    json_object_set_new(o, "of", json_string(r->of));
+    json_array_append_new(list, o);
+}
+
+static void on_row(void *ud, const qvl_bench_row *row)
+{
+    struct sink *s = ud;
+    char share[128], v[48];
+    qvl_bench_row r = *row;
+    r.what = r.what ? r.what : "";
+    r.of = r.of ? r.of : "";
+    qvl_ui_clear(s->ui);
+    switch (s->form) {
+    case FORM_JSON: json_row(s->list, &r); break;
+    case FORM_CSV:
+        if (!s->rows)
+            puts("name,what,value,unit,share,of");
+        csv_row(&r);
+        break;
+    case FORM_MD:
+        if (!s->rows)
+            puts("| name | what | value | unit | share |\n|---|---|---:|---|---|");
+        printf("| %s | %s | %s | %s | %s |\n", r.name, r.what, value(v, sizeof v, r.value), r.unit, percent(share, sizeof share, &r));
+        break;
+    case FORM_TABLE:
+        printf("%-16s %-22s %10s %-10s %s\n", r.name, r.what, value(v, sizeof v, r.value), r.unit, percent(share, sizeof share, &r));
+        break;
+    }
+    s->rows++;
+    fflush(stdout); /* rows come slowly */
+}
+
+static enum form form_of(const struct qvl_options *o)
+{
+    if (!o->format)
+        return o->json ? FORM_JSON : FORM_TABLE;
+    return strcmp(o->format, "json") == 0 ? FORM_JSON
+           : strcmp(o->format, "csv") == 0 ? FORM_CSV
+           : strcmp(o->format, "md") == 0  ? FORM_MD
+                                           : FORM_TABLE;
+}
+
+int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui)
+{
+    qvl_bench_params p;
+    qvl_err err = {0};
+    struct sink s = {.ui = ui, .form = form_of(o)};
+    if (o->shape && o->args.n) {
+        qvl_ui_error("give MODEL or --shape, not both (see qvl bench --help)");
+        return QVL_EXIT_USAGE;
+    }
+    qvl_bench_params_default(&p);
+    p.path = o->args.n ? o->args.v[0] : o->shape ? NULL : o->env_model;
+    if (!p.path)
+        p.shape = o->shape ? o->shape : "4b";
+    p.precision = qvl_precision_of(o->precision, p.precision);
+    p.cpu = o->cpu;
+    p.n_threads = (uint32_t)o->threads;
+    p.n_prompt = (uint32_t)o->bench_prompt;
+    p.n_decode = (uint32_t)o->bench_decode;
+    p.image_width = (uint32_t)(o->bench_size >> 32);
+    p.image_height = (uint32_t)o->bench_size;
+    if (ui->verbose)
+        qvl_ui_note(ui, "qvl %s, %s%s, precision %s, cpu level %s", qvl_version(), p.path ? "model " : "random weights ",
+                    p.path ? p.path : p.shape, o->precision ? o->precision : "auto", o->cpu ? o->cpu : "best");
+    s.list = s.form == FORM_JSON ? json_array() : NULL;
+    int rc = qvl_bench(&p, on_row, &s, &err);
+    if (rc < 0) {
+        json_decref(s.list);
+        return qvl_ui_close_out(ui, qvl_report(ui, rc, &err));
+    }
+    if (s.list)
+        return qvl_print_json(ui, json_pack("{s:s, s:s, s:o}", "version", qvl_version(), "model", p.path ? p.path : p.shape,
+                                            "rows", s.list), 2);
+    return qvl_ui_close_out(ui, QVL_EXIT_OK);
+}

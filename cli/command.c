@@ -1,0 +1,134 @@
+/* command.c - what the commands share: opening models, files, JSON, exit statuses. */
+#include "command.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_FILE ((size_t)1 << 30)
+
+int qvl_report(struct qvl_ui *ui, int rc, const qvl_err *err)
+{
+    if (ui)
+        qvl_ui_clear(ui);
+    if (rc != QVL_E_CANCELLED)
+        qvl_ui_error("%s", err->msg[0] ? err->msg : qvl_strerror(rc));
+    switch (rc) {
+    case QVL_E_CANCELLED: return QVL_EXIT_INTERRUPTED;
+    case QVL_E_NOMEM: return QVL_EXIT_MEMORY;
+    case QVL_E_ARG: return QVL_EXIT_USAGE;
+    default: return QVL_EXIT_ERROR;
+    }
+}
+
+qvl_precision qvl_precision_of(const char *name, qvl_precision fallback)
+{
+    if (!name)
+        return fallback;
+    return strcmp(name, "f32") == 0 ? QVL_PRECISION_F32 : strcmp(name, "bf16") == 0 ? QVL_PRECISION_BF16 : QVL_PRECISION_AUTO;
+}
+
+const char *qvl_model_path(const struct qvl_options *o) { return o->args.n ? o->args.v[0] : o->env_model; }
+
+int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui, const char *path, int no_weights,
+                   qvl_precision fallback)
+{
+    qvl_err err = {0};
+    qvl_model_params p;
+    qvl_model_params_default(&p);
+    p.path = path;
+    p.precision = qvl_precision_of(o->precision, fallback);
+    p.vision_precision = qvl_precision_of(o->vision_precision, QVL_PRECISION_AUTO);
+    p.cpu = o->cpu;
+    p.no_weights = no_weights;
+    p.no_memory_check = o->no_memory_check;
+    p.progress = qvl_ui_progress;
+    p.progress_ud = ui;
+    int rc = qvl_model_open(m, &p, &err);
+    qvl_ui_clear(ui);
+    if (rc == 0)
+        return 0;
+    int status = qvl_report(ui, rc, &err);
+    return status == QVL_EXIT_ERROR ? QVL_EXIT_MODEL : status;
+}
+
+void qvl_session_options(qvl_session_params *p, const struct qvl_options *o)
+{
+    qvl_session_params_default(p);
+    p->n_ctx = (uint32_t)o->context;
+    p->n_threads = (uint32_t)o->threads;
+    p->min_pixels = o->min_pixels;
+    p->max_pixels = o->max_pixels;
+    p->alpha = o->alpha && strcmp(o->alpha, "drop") == 0 ? QVL_ALPHA_DROP : QVL_ALPHA_WHITE;
+    p->add_vision_id = o->add_vision_id;
+    p->no_memory_check = o->no_memory_check;
+}
+
+static int read_failed(FILE *f, char *buf, const char *shown, const char *why, int status)
+{
+    qvl_ui_error("%s: %s", shown, why);
+    if (f && f != stdin)
+        fclose(f);
+    free(buf);
+    return status;
+}
+
+int qvl_read_text(char **text, size_t *len, const char *path)
+{
+    int is_stdin = strcmp(path, "-") == 0;
+    const char *shown = is_stdin ? "standard input" : path;
+    size_t n = 0, cap = 1 << 16;
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    if (!f)
+        return read_failed(NULL, NULL, shown, strerror(errno), QVL_EXIT_ERROR);
+    char *buf = malloc(cap);
+    if (!buf)
+        return read_failed(f, NULL, shown, "out of memory", QVL_EXIT_MEMORY);
+    for (;;) {
+        n += fread(buf + n, 1, cap - 1 - n, f);
+        if (ferror(f))
+            return read_failed(f, buf, shown, strerror(errno), QVL_EXIT_ERROR);
+        if (n < cap - 1)
+            break;
+        if (n >= MAX_FILE)
+            return read_failed(f, buf, shown, "larger than 1 GB", QVL_EXIT_ERROR);
+        char *more = realloc(buf, cap * 2);
+        if (!more)
+            return read_failed(f, buf, shown, "out of memory", QVL_EXIT_MEMORY);
+        buf = more;
+        cap *= 2;
+    }
+    if (f != stdin)
+        fclose(f);
+    buf[n] = 0;
+    *text = buf;
+    *len = n;
+    return 0;
+}
+
+int qvl_parse_json(json_t **out, const char *text, size_t len, const char *path)
+{
+    json_error_t e;
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    if (*out)
+        return 0;
+    qvl_ui_error("%s: line %d, column %d: %s", strcmp(path, "-") == 0 ? "standard input" : path, e.line, e.column, e.text);
+    return QVL_EXIT_ERROR;
+}
+
+int qvl_print_json(struct qvl_ui *ui, json_t *value, int indent)
+{
+    char *text = value ? json_dumps(value, (size_t)(indent ? JSON_INDENT(indent) : 0) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(value);
+    if (!text) {
+        qvl_ui_error("out of memory");
+        return QVL_EXIT_MEMORY;
+    }
+    puts(text);
+    free(text);
+    return qvl_ui_close_out(ui, QVL_EXIT_OK);
+}
+
+json_t *qvl_json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }

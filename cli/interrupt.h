@@ -1,0 +1,16 @@
+/* interrupt.h - Ctrl-C: the first one stops the answer, the second the program. */
+#ifndef QVL_CLI_INTERRUPT_H
+#define QVL_CLI_INTERRUPT_H
+
+#include "qvl.h"
+
+/* Installs the handlers: SIGINT, and SIGPIPE ignored so that a closed pipe is an error of write. */
+void qvl_interrupt_install(void);
+/* From here on the first Ctrl-C cancels this session; NULL: Ctrl-C ends the program at once. */
+void qvl_interrupt_watch(qvl_session *s);
+/* From here on Ctrl-C only leaves a mark (a line is being edited). */
+void qvl_interrupt_collect(void);
+/* Ctrl-C since the last call of watch() or collect()? */
+int qvl_interrupt_pending(void);
+
+#endif

@@ -1,0 +1,188 @@
+/* option_table.c - every command and every option with its help text. Parsing and help read this; so does the test that
+ * compares the manual page with it. */
+#include "option_table.h"
+
+#define AT(field) offsetof(struct qvl_options, field)
+#define RUN (1u << QVL_CMD_RUN)
+#define VERIFY (1u << QVL_CMD_VERIFY)
+#define TOKENIZE (1u << QVL_CMD_TOKENIZE)
+#define INSPECT (1u << QVL_CMD_INSPECT)
+#define BENCH (1u << QVL_CMD_BENCH)
+#define ALL (RUN | VERIFY | TOKENIZE | INSPECT | BENCH)
+#define U32_MAX 4294967295.0
+
+const struct qvl_opt_row qvl_opt_rows[] = {
+    /* the request */
+    {.name = "prompt", .letter = 'p', .kind = QVL_OPT_TEXT, .commands = RUN, .offset = AT(prompt), .arg = "TEXT",
+     .help = "the question; \"-\" reads it from standard input, which also happens without -p when standard input is not a "
+             "terminal. With pictures: they come first, then the text"},
+    {.name = "image", .kind = QVL_OPT_LIST, .commands = RUN, .offset = AT(images), .arg = "FILE",
+     .help = "a picture; may be repeated; \"-\" reads it from standard input"},
+    {.name = "messages", .kind = QVL_OPT_TEXT, .commands = RUN, .offset = AT(messages), .arg = "FILE",
+     .help = "a whole conversation: JSON list of messages in the OpenAI form, text and pictures in any order; paths in it are "
+             "relative to the file. -p and --image, when given too, become one more message of the user. \"-\": standard input"},
+    {.name = "system", .aliases = "sys system-prompt", .kind = QVL_OPT_TEXT, .commands = RUN, .offset = AT(system), .arg = "TEXT",
+     .help = "the system message; replaces the one in the --messages file"},
+    {.name = "min-pixels", .kind = QVL_OPT_PIXELS, .commands = RUN, .offset = AT(min_pixels), .arg = "SIZE",
+     .help = "smaller pictures are enlarged to this many pixels: 65536, 512k, 2M or 1024x768 (k and M are decimal)"},
+    {.name = "max-pixels", .kind = QVL_OPT_PIXELS, .commands = RUN, .offset = AT(max_pixels), .arg = "SIZE",
+     .help = "larger pictures are reduced to this many pixels; fewer pixels are fewer tokens and a faster answer"},
+    {.name = "alpha", .kind = QVL_OPT_CHOICE, .commands = RUN, .offset = AT(alpha), .arg = "HOW", .choices = "white|drop",
+     .help = "transparent pictures: put them on white (default), or drop the transparency"},
+    {.name = "add-vision-id", .kind = QVL_OPT_FLAG, .commands = RUN | TOKENIZE, .offset = AT(add_vision_id),
+     .help = "write \"Picture 1: \", \"Picture 2: \" ... in front of the pictures"},
+    {.name = "decode", .kind = QVL_OPT_FLAG, .commands = TOKENIZE, .offset = AT(decode),
+     .help = "the other way: a JSON array, or numbers separated by blanks, becomes text"},
+    {.name = "skip-special", .kind = QVL_OPT_FLAG, .commands = TOKENIZE, .offset = AT(skip_special),
+     .help = "with --decode: leave out special tokens"},
+    {.name = "plain", .kind = QVL_OPT_FLAG, .commands = TOKENIZE, .offset = AT(plain),
+     .help = "treat the text as typed by a user: <|im_end|> in it stays ordinary text"},
+    {.name = "template", .kind = QVL_OPT_TEXT, .commands = TOKENIZE, .offset = AT(template_file), .arg = "FILE",
+     .help = "write the exact prompt that the chat template makes of these messages (JSON; \"-\": standard input)"},
+    {.name = "tools", .kind = QVL_OPT_TEXT, .commands = TOKENIZE, .offset = AT(tools), .arg = "FILE",
+     .help = "with --template: JSON list of tool definitions"},
+    {.name = "no-generation-prompt", .kind = QVL_OPT_FLAG, .commands = TOKENIZE, .offset = AT(no_generation_prompt),
+     .help = "with --template: end behind the last message"},
+    {.name = "shape", .kind = QVL_OPT_TEXT, .commands = BENCH, .offset = AT(shape), .arg = "NAME",
+     .help = "random weights in the proportions of a published model: 2b, 4b (default), 8b, 32b"},
+    {.name = "prompt", .aliases = "n-prompt", .kind = QVL_OPT_COUNT, .commands = BENCH, .offset = AT(bench_prompt), .arg = "N",
+     .min = 1, .max = U32_MAX, .help = "tokens of the prompt that is measured"},
+    {.name = "decode", .aliases = "n-gen", .letter = 'n', .kind = QVL_OPT_COUNT, .commands = BENCH, .offset = AT(bench_decode),
+     .arg = "N", .min = 1, .max = U32_MAX, .help = "tokens that are generated"},
+    {.name = "image", .kind = QVL_OPT_WXH, .commands = BENCH, .offset = AT(bench_size), .arg = "WxH",
+     .help = "size of the picture (default 640x480)"},
+
+    /* sampling */
+    {.name = "max-tokens", .aliases = "max-new-tokens max-length n-predict predict", .letter = 'n', .kind = QVL_OPT_COUNT,
+     .commands = RUN, .offset = AT(max_tokens), .arg = "N", .max = U32_MAX, .group = QVL_GROUP_SAMPLING,
+     .help = "longest answer in tokens; 0 (default): until the model ends it or the context is full"},
+    {.name = "greedy", .kind = QVL_OPT_FLAG, .commands = RUN, .offset = AT(greedy), .group = QVL_GROUP_SAMPLING,
+     .help = "always take the most likely token; the five options below are then without effect"},
+    {.name = "temperature", .aliases = "temp", .kind = QVL_OPT_REAL, .commands = RUN, .offset = AT(temperature), .arg = "X",
+     .max = 100, .mark = QVL_GIVEN_TEMPERATURE, .group = QVL_GROUP_SAMPLING,
+     .help = "spread of the choice; 0 is --greedy. This option and the next three switch sampling on; what is not given comes "
+             "from the model's generation_config.json"},
+    {.name = "top-p", .kind = QVL_OPT_REAL, .commands = RUN, .offset = AT(top_p), .arg = "X", .max = 1, .mark = QVL_GIVEN_TOP_P,
+     .group = QVL_GROUP_SAMPLING, .help = "choose among the likeliest tokens that together reach this probability; 1 is off"},
+    {.name = "top-k", .kind = QVL_OPT_COUNT, .commands = RUN, .offset = AT(top_k), .arg = "N", .max = 2147483647,
+     .mark = QVL_GIVEN_TOP_K, .group = QVL_GROUP_SAMPLING, .help = "choose among the N likeliest tokens; 0 is off"},
+    {.name = "min-p", .kind = QVL_OPT_REAL, .commands = RUN, .offset = AT(min_p), .arg = "X", .max = 1, .mark = QVL_GIVEN_MIN_P,
+     .group = QVL_GROUP_SAMPLING, .help = "leave out tokens less likely than this share of the likeliest; 0 is off"},
+    {.name = "seed", .letter = 's', .kind = QVL_OPT_COUNT, .commands = RUN, .offset = AT(seed), .arg = "N",
+     .max = 18446744073709551615.0, .mark = QVL_GIVEN_SEED, .group = QVL_GROUP_SAMPLING,
+     .help = "the same seed gives the same answer; without it every run has its own (--verbose and --json tell it)"},
+    {.name = "repetition-penalty", .aliases = "repeat-penalty", .kind = QVL_OPT_REAL, .commands = RUN,
+     .offset = AT(repetition_penalty), .arg = "X", .min = 0.01, .max = 100, .mark = QVL_GIVEN_REPETITION,
+     .group = QVL_GROUP_SAMPLING, .help = "above 1 makes tokens of prompt and answer less likely to come again; 1 is off"},
+    {.name = "presence-penalty", .kind = QVL_OPT_REAL, .commands = RUN, .offset = AT(presence_penalty), .arg = "X", .min = -100,
+     .max = 100, .group = QVL_GROUP_SAMPLING, .help = "taken from the logit of tokens that the answer already has; 0 is off"},
+    {.name = "frequency-penalty", .kind = QVL_OPT_REAL, .commands = RUN, .offset = AT(frequency_penalty), .arg = "X", .min = -100,
+     .max = 100, .group = QVL_GROUP_SAMPLING, .help = "the same for each time the token occurred; 0 is off"},
+    {.name = "stop", .kind = QVL_OPT_LIST, .commands = RUN, .offset = AT(stop), .arg = "TEXT", .group = QVL_GROUP_SAMPLING,
+     .help = "the answer ends in front of this text; may be repeated"},
+
+    /* model and machine */
+    {.name = "context", .aliases = "ctx-size", .letter = 'c', .kind = QVL_OPT_COUNT, .commands = RUN, .offset = AT(context),
+     .arg = "N", .max = U32_MAX, .env = "QVL_CONTEXT", .group = QVL_GROUP_MACHINE,
+     .help = "tokens the conversation may have, for example 8192 or 8k; 0 (default): up to 32768, memory taken as it grows"},
+    {.name = "threads", .letter = 't', .kind = QVL_OPT_COUNT, .commands = RUN | VERIFY | BENCH, .offset = AT(threads), .arg = "N",
+     .max = 1024, .env = "QVL_THREADS", .group = QVL_GROUP_MACHINE,
+     .help = "threads; 0 (default): as many as this process may use. The answer does not depend on it"},
+    {.name = "precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY | BENCH, .offset = AT(precision), .arg = "KIND",
+     .choices = "f32|bf16|auto", .env = "QVL_PRECISION", .mark = QVL_GIVEN_PRECISION, .group = QVL_GROUP_MACHINE,
+     .help = "arithmetic: f32 is exact, bf16 faster on large models; auto: f32 for small models, else bf16. "
+             "verify uses f32 unless told otherwise"},
+    {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY, .offset = AT(vision_precision), .arg = "KIND",
+     .choices = "f32|bf16|auto", .group = QVL_GROUP_MACHINE, .help = "the same for the vision encoder alone"},
+    {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
+     .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx512, avx512_bf16; default: the best this machine has"},
+    {.name = "no-memory-check", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY, .offset = AT(no_memory_check),
+     .group = QVL_GROUP_MACHINE, .help = "try even when memory does not seem to suffice"},
+
+    /* output */
+    {.name = "trace", .kind = QVL_OPT_TEXT, .commands = RUN, .offset = AT(trace), .arg = "FILE", .group = QVL_GROUP_OUTPUT,
+     .help = "write every intermediate result to this safetensors file"},
+    {.name = "format", .kind = QVL_OPT_CHOICE, .commands = BENCH, .offset = AT(format), .arg = "KIND",
+     .choices = "table|json|csv|md", .group = QVL_GROUP_OUTPUT, .help = "how the rows are written (default table)"},
+    {.name = "json", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | INSPECT | BENCH, .offset = AT(json),
+     .group = QVL_GROUP_OUTPUT, .help = "one JSON object on standard output instead of text"},
+    {.name = "quiet", .letter = 'q', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH, .offset = AT(quiet),
+     .group = QVL_GROUP_OUTPUT, .help = "no progress and no closing line; verify: only what fails, and the summary"},
+    {.name = "verbose", .letter = 'v', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH, .offset = AT(verbose),
+     .group = QVL_GROUP_OUTPUT, .help = "say what was chosen: precision, cpu level, threads, context, sampling"},
+    {.name = "help", .letter = 'h', .kind = QVL_OPT_FLAG, .commands = ALL, .offset = AT(help), .group = QVL_GROUP_OUTPUT,
+     .help = "this text"},
+};
+const size_t qvl_opt_row_count = sizeof qvl_opt_rows / sizeof *qvl_opt_rows;
+
+const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
+    [QVL_CMD_RUN] =
+        {.name = "run",
+         .usage = "qvl run [MODEL] [-p TEXT] [--image FILE]... [options]\n"
+                  "qvl run [MODEL] --messages FILE [options]\n"
+                  "qvl run [MODEL]                                a chat, on a terminal",
+         .brief = "one answer about text and pictures; without a prompt on a terminal: a chat",
+         .text = "MODEL is a Hugging Face folder (config.json, *.safetensors, tokenizer.json); it may be left out when QVL_MODEL\n"
+                 "is set. The answer alone goes to standard output, everything else to standard error.\n"
+                 "\n"
+                 "In a chat, /help lists the commands; a picture is added with /image FILE or by dropping it into the window.\n"
+                 "Ctrl-C stops the answer, a second one the program; Ctrl-D leaves the chat.\n",
+         .examples = "qvl run MODEL -p \"What is in this picture?\" --image photo.jpg\n"
+                     "qvl run MODEL -p \"What changed?\" --image before.png --image after.png\n"
+                     "git diff | qvl run MODEL --system \"Summarise for a reviewer.\"\n"
+                     "curl -s https://example.org/a.jpg | qvl run MODEL --image - -p \"Describe this.\"\n"
+                     "qvl run MODEL --messages talk.json --greedy --json\n"
+                     "qvl run MODEL --image page.png -p \"Read the text.\" --max-pixels 2M -n 500 --trace out.safetensors\n",
+         .min_args = 1,
+         .max_args = 1},
+    [QVL_CMD_VERIFY] =
+        {.name = "verify",
+         .usage = "qvl verify [MODEL] GOLDEN... [options]",
+         .brief = "compare this program with the reference, stage by stage",
+         .text = "A golden is a safetensors file with the intermediate results of one request (docs/traces.md). The request is run\n"
+                 "again; for each tensor the largest absolute error, the relative L2 error, the lowest cosine of a row, the limit\n"
+                 "and PASS, FAIL or \"-\" (reported only) are printed, then how far the generated tokens agree.\n"
+                 "The exit status is 0 only when every golden passes.\n",
+         .examples = "qvl verify models/tiny tests/golden/tiny/photo.safetensors\n"
+                     "qvl verify MODEL goldens/*.safetensors --quiet\n"
+                     "qvl verify MODEL golden.safetensors --precision bf16 --json\n",
+         .min_args = 2,
+         .max_args = (size_t)-1},
+    [QVL_CMD_TOKENIZE] =
+        {.name = "tokenize",
+         .usage = "qvl tokenize [MODEL] [--plain] < TEXT\n"
+                  "qvl tokenize [MODEL] --decode [--skip-special] < IDS\n"
+                  "qvl tokenize [MODEL] --template FILE [--tools FILE] [--no-generation-prompt] [--add-vision-id]",
+         .brief = "text to token ids, ids to text, messages to the exact prompt",
+         .text = "Text on standard input becomes a JSON array of ids on standard output; the text is taken as it is, with its last\n"
+                 "line feed. --decode and --template write exactly the bytes, without a line feed of their own.\n",
+         .examples = "printf 'Hello' | qvl tokenize MODEL\n"
+                     "echo '[9707, 1879]' | qvl tokenize MODEL --decode\n"
+                     "qvl tokenize MODEL --template talk.json | qvl tokenize MODEL\n",
+         .min_args = 1,
+         .max_args = 1},
+    [QVL_CMD_INSPECT] =
+        {.name = "inspect",
+         .usage = "qvl inspect PATH [--json]",
+         .brief = "what is in a model folder or a tensor file, and the memory it needs",
+         .text = "PATH is a model folder or a safetensors file (a trace or a golden, too). Weights are not loaded.\n",
+         .examples = "qvl inspect models/tiny\n"
+                     "qvl inspect out.safetensors --json\n",
+         .min_args = 1,
+         .max_args = 1},
+    [QVL_CMD_BENCH] =
+        {.name = "bench",
+         .usage = "qvl bench [MODEL | --shape NAME] [options]",
+         .brief = "measure vision, prompt and decoding on this machine",
+         .text = "Rows come with their share of what the machine itself can do (memory reading, multiplications), measured in the\n"
+                 "same run. Without MODEL the weights are random, in the proportions of a published model.\n",
+         .examples = "qvl bench MODEL\n"
+                     "qvl bench --shape 4b --precision bf16 -t 8\n"
+                     "qvl bench MODEL --prompt 2048 --decode 64 --image 1024x768 --format csv\n",
+         .min_args = 0,
+         .max_args = 1},
+};
+
+const char qvl_later_options[] = "video fps kv threads-vision device text vision mmproj";
+const char qvl_later_commands[] = "serve batch pack pull";
+const char qvl_later_precisions[] = "q8 q4";
