@@ -15,11 +15,9 @@ struct symbol {
     int32_t prev, next; /* -1: none */
 };
 
-struct candidate {
-    uint32_t rank;
-    int32_t pos; /* of the left symbol */
-    int32_t id;  /* the token it would become */
-};
+/* A possible merge as one number, so that the heap compares once: rank << 32 | position of the left symbol. */
+#define CANDIDATE(rank, pos) ((uint64_t)(uint32_t)(rank) << 32 | (uint32_t)(pos))
+#define NO_CANDIDATE UINT64_MAX
 
 enum { MAX_WORD = 1 << 30 };
 
@@ -29,8 +27,11 @@ int qvl_bpe_init(struct qvl_bpe *b, size_t n, qvl_err *err)
     while (slots / 5 * 3 < n)
         slots *= 2;
     b->slot = qvl_alloc(slots, sizeof *b->slot);
-    if (!b->slot)
+    b->id_of_rank = qvl_calloc(n, sizeof *b->id_of_rank);
+    if (!b->slot || !b->id_of_rank) {
+        qvl_bpe_free(b);
         return qvl_fail_nomem(err, slots * sizeof *b->slot, "merge table");
+    }
     memset(b->slot, 0xff, slots * sizeof *b->slot);
     b->mask = slots - 1;
     return 0;
@@ -39,21 +40,24 @@ int qvl_bpe_init(struct qvl_bpe *b, size_t n, qvl_err *err)
 void qvl_bpe_free(struct qvl_bpe *b)
 {
     qvl_mem_free(b->slot);
+    qvl_mem_free(b->id_of_rank);
     b->slot = NULL;
+    b->id_of_rank = NULL;
 }
 
-static size_t pair_slot(const struct qvl_bpe *b, int32_t left, int32_t right)
+static struct qvl_merge *find_pair(const struct qvl_bpe *b, int32_t left, int32_t right)
 {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
     size_t i = (size_t)(h >> 32) & b->mask;
-    while (b->slot[i].id >= 0 && (b->slot[i].a != left || b->slot[i].b != right))
+    while (b->slot[i].rank >= 0 && (b->slot[i].a != left || b->slot[i].b != right))
         i = (i + 1) & b->mask;
-    return i;
+    return &b->slot[i];
 }
 
-void qvl_bpe_add(struct qvl_bpe *b, int32_t left, int32_t right, uint32_t rank, int32_t id)
+void qvl_bpe_add(struct qvl_bpe *b, int32_t left, int32_t right, size_t rank, int32_t id)
 {
-    b->slot[pair_slot(b, left, right)] = (struct qvl_merge){left, right, rank, id};
+    *find_pair(b, left, right) = (struct qvl_merge){left, right, (int32_t)rank, id};
+    b->id_of_rank[rank] = id;
 }
 
 void qvl_bpe_work_free(struct qvl_bpe_work *w)
@@ -63,43 +67,39 @@ void qvl_bpe_work_free(struct qvl_bpe_work *w)
     *w = (struct qvl_bpe_work){0};
 }
 
-static int before(struct candidate x, struct candidate y)
+/* Heap of four children a node, smallest on top. */
+static void sift_down(uint64_t *h, size_t n, size_t i)
 {
-    return x.rank < y.rank || (x.rank == y.rank && x.pos < y.pos);
-}
-
-static void sift_down(struct candidate *h, size_t n, size_t i)
-{
-    struct candidate x = h[i];
-    for (size_t c; (c = 2 * i + 1) < n; i = c) {
-        if (c + 1 < n && before(h[c + 1], h[c]))
-            c++;
-        if (!before(h[c], x))
+    uint64_t x = h[i];
+    for (size_t c; (c = 4 * i + 1) < n; i = c) {
+        size_t end = c + 4 < n ? c + 4 : n;
+        for (size_t k = c + 1; k < end; k++)
+            c = h[k] < h[c] ? k : c;
+        if (h[c] >= x)
             break;
         h[i] = h[c];
     }
     h[i] = x;
 }
 
-static void push(struct candidate *h, size_t *n, struct candidate x)
+static void push(uint64_t *h, size_t *n, uint64_t x)
 {
     size_t i = (*n)++;
-    for (size_t p; i > 0 && before(x, h[p = (i - 1) / 2]); i = p)
+    for (size_t p; i > 0 && x < h[p = (i - 1) / 4]; i = p)
         h[i] = h[p];
     h[i] = x;
 }
 
-/* The merge of the symbol at pos with its successor; 0 if there is none. */
-static int candidate_at(const struct qvl_bpe *b, const struct symbol *s, int32_t pos, struct candidate *c)
+/* The merge of the symbol at pos with its successor. */
+static uint64_t candidate_at(const struct qvl_bpe *b, const struct symbol *s, int32_t pos)
 {
     if (pos < 0 || s[pos].next < 0)
-        return 0;
-    const struct qvl_merge *m = &b->slot[pair_slot(b, s[pos].id, s[s[pos].next].id)];
-    *c = (struct candidate){m->rank, pos, m->id};
-    return m->id >= 0;
+        return NO_CANDIDATE;
+    int32_t rank = find_pair(b, s[pos].id, s[s[pos].next].id)->rank;
+    return rank < 0 ? NO_CANDIDATE : CANDIDATE(rank, pos);
 }
 
-/* Every merge adds at most two candidates to the n - 1 of the start, so 3n entries suffice. */
+/* Every merge takes one candidate and adds at most two, and there are fewer than n merges: 2n entries suffice. */
 static int reserve(struct qvl_bpe_work *w, size_t n, qvl_err *err)
 {
     if (n <= w->cap)
@@ -107,41 +107,48 @@ static int reserve(struct qvl_bpe_work *w, size_t n, qvl_err *err)
     qvl_bpe_work_free(w);
     size_t cap = n < 256 ? 256 : n + n / 2;
     w->sym = qvl_alloc(cap, sizeof *w->sym);
-    w->heap = qvl_alloc(cap, 3 * sizeof *w->heap);
+    w->heap = qvl_alloc(cap, 2 * sizeof *w->heap);
     if (!w->sym || !w->heap) {
         qvl_bpe_work_free(w);
-        return qvl_fail_nomem(err, cap * (sizeof *w->sym + 3 * sizeof *w->heap), "merging a word");
+        return qvl_fail_nomem(err, cap * (sizeof *w->sym + 2 * sizeof *w->heap), "merging a word");
     }
     w->cap = cap;
     return 0;
 }
 
-static void merge_all(const struct qvl_bpe *b, struct symbol *s, struct candidate *heap, size_t n)
+static void merge_all(const struct qvl_bpe *b, struct symbol *s, uint64_t *heap, size_t n)
 {
     size_t n_heap = 0;
-    struct candidate c, now;
-    for (size_t i = 0; i + 1 < n; i++)
-        if (candidate_at(b, s, (int32_t)i, &c))
+    for (size_t i = 0; i + 1 < n; i++) {
+        uint64_t c = candidate_at(b, s, (int32_t)i);
+        if (c != NO_CANDIDATE)
             heap[n_heap++] = c;
-    for (size_t i = n_heap / 2; i-- > 0;)
+    }
+    for (size_t i = (n_heap + 2) / 4; i-- > 0;)
         sift_down(heap, n_heap, i);
     while (n_heap) {
-        c = heap[0];
+        int32_t pos = (int32_t)(uint32_t)heap[0], id = b->id_of_rank[heap[0] >> 32];
         heap[0] = heap[--n_heap];
         if (n_heap)
             sift_down(heap, n_heap, 0);
-        if (s[c.pos].id < 0 || !candidate_at(b, s, c.pos, &now) || now.id != c.id)
+        struct symbol *left = &s[pos];
+        if (left->id < 0 || left->next < 0)
             continue;
-        struct symbol *left = &s[c.pos], *right = &s[left->next];
-        left->id = c.id;
+        struct symbol *right = &s[left->next];
+        const struct qvl_merge *now = find_pair(b, left->id, right->id);
+        if (now->rank < 0 || now->id != id)
+            continue;
+        left->id = id;
         left->next = right->next;
         right->id = -1;
         if (left->next >= 0)
-            s[left->next].prev = c.pos;
-        if (candidate_at(b, s, left->prev, &now))
-            push(heap, &n_heap, now);
-        if (candidate_at(b, s, c.pos, &now))
-            push(heap, &n_heap, now);
+            s[left->next].prev = pos;
+        uint64_t c = candidate_at(b, s, left->prev);
+        if (c != NO_CANDIDATE)
+            push(heap, &n_heap, c);
+        c = candidate_at(b, s, pos);
+        if (c != NO_CANDIDATE)
+            push(heap, &n_heap, c);
     }
 }
 

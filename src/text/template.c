@@ -28,7 +28,7 @@ struct render {
     struct qvl_prompt *p;
     struct qvl_prompt content; /* of one message; its inserts, without ids, say where its media stand */
     size_t n_images, n_videos; /* counted so far, for "Picture k: " */
-    int thinking, use_ids;
+    int thinking, by_content, use_ids;
     int nomem;                 /* a list could not grow; checked once at the end, like qvl_buf.failed */
 };
 
@@ -289,7 +289,7 @@ static void render_assistant(struct render *r, const struct qvl_message *m, int 
     } else if (r->thinking) {
         after_text = render_thoughts(r, m, current, last);
     } else {
-        after_text = r->content.text.len > 0;
+        after_text = r->content.text.len > 0 || (r->by_content && m->is_list && m->n_items > 0);
         put_whole_content(r);
     }
     render_tool_calls(r, m, after_text);
@@ -350,7 +350,7 @@ static void render_message(struct render *r, size_t i, size_t query)
 int qvl_template_render(const struct qvl_template *t, const struct qvl_chat *c, const struct qvl_chat_options *opt, int use_ids,
                         struct qvl_prompt *out, qvl_err *err)
 {
-    struct render r = {.c = c, .opt = opt, .p = out, .thinking = qvl_template_thinking(t), .use_ids = use_ids};
+    struct render r = {.c = c, .opt = opt, .p = out, .thinking = t->thinking, .by_content = t->by_content, .use_ids = use_ids};
     *out = (struct qvl_prompt){0};
     qvl_buf_init(&out->text, SIZE_MAX / 4);
     qvl_buf_init(&r.content.text, SIZE_MAX / 4);

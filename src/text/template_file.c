@@ -49,6 +49,7 @@ int qvl_template_parse(struct qvl_template **out, const char *jinja, size_t len,
     if (!t)
         return qvl_fail_nomem(err, sizeof *t, what);
     t->thinking = thinking;
+    t->by_content = !thinking && find_text(jinja, len, "loop.first and message.content") != NULL;
     *out = t;
     return 0;
 }

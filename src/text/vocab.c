@@ -193,7 +193,7 @@ static int add_merge(struct loader *l, size_t rank, const char *a, size_t na, co
     if (left < 0 || right < 0 || both < 0)
         return qvl_fail(l->err, QVL_E_FORMAT, "%s: merge %zu: \"%.*s\" + \"%.*s\" has no token", l->what, rank,
                         (int)(na < 64 ? na : 64), a, (int)(nb < 64 ? nb : 64), b);
-    qvl_bpe_add(&l->t->bpe, left, right, (uint32_t)rank, both);
+    qvl_bpe_add(&l->t->bpe, left, right, rank, both);
     return 0;
 }
 
