@@ -502,7 +502,7 @@ static void fill_experts(struct checkpoint *c, int i, enum layout layout)
     const struct qvl_text_config *t = &c->config.text;
     int64_t E = t->n_expert, H = t->d_model, F = t->d_ff_expert;
     char name[160];
-    uint16_t *p;
+    uint16_t *p = NULL;
     if (layout == PUBLISHED || layout == OUTPUT_FIRST) {
         int in_first = layout == PUBLISHED;
         snprintf(name, sizeof name, "model.language_model.layers.%d.mlp.experts.gate_up_proj", i);
