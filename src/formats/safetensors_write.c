@@ -21,7 +21,7 @@ static int by_width_and_name(const void *a, const void *b)
 }
 
 /* The caller's arguments: shape times type must be the number of bytes. */
-static int check(const struct qvl_tensor *t, const char *path, qvl_err *err)
+static int check(const struct qvl_tensor *t, int filled, const char *path, qvl_err *err)
 {
     size_t bits = qvl_dtype_bits(t->type);
     char text[160];
@@ -30,7 +30,7 @@ static int check(const struct qvl_tensor *t, const char *path, qvl_err *err)
         bad = t->shape[i] < 0 || (uint64_t)t->shape[i] > SIZE_MAX || qvl_mul_size(&bits, bits, (size_t)t->shape[i]);
     if (bad)
         return qvl_fail(err, QVL_E_ARG, "%s: tensor %s: its type or shape cannot be written", path, t->name);
-    if (bits % 8 || bits / 8 != t->bytes || (t->bytes && !t->data))
+    if (bits % 8 || bits / 8 != t->bytes || (t->bytes && !t->data && !filled))
         return qvl_fail(err, QVL_E_ARG, "%s: tensor %s: found %zu bytes, expected %zu for %s", path, t->name, t->bytes, bits / 8,
                         qvl_tensor_describe(t, text, sizeof text));
     if (!strcmp(t->name, "__metadata__") || strlen(t->name) > QVL_ST_MAX_NAME)
@@ -62,7 +62,7 @@ static void put_entry(struct qvl_buf *b, const struct qvl_tensor *t, uint64_t at
 
 /* 8 bytes for the length, then the header with its padding. */
 static int header(struct qvl_buf *b, const struct qvl_tensor *const *order, size_t n, const struct qvl_tensor_meta *meta,
-                  size_t n_meta, const char *path, qvl_err *err)
+                  size_t n_meta, size_t align, const char *path, qvl_err *err)
 {
     uint64_t at = 0;
     qvl_buf_add(b, "\0\0\0\0\0\0\0\0", 8);
@@ -78,7 +78,7 @@ static int header(struct qvl_buf *b, const struct qvl_tensor *const *order, size
         at += order[i]->bytes;
     }
     qvl_buf_putc(b, '}');
-    while (!b->failed && b->len % 8)
+    while (!b->failed && b->len % align)
         qvl_buf_putc(b, ' ');
     if (b->failed)
         return b->len > b->max / 2 ? qvl_fail(err, QVL_E_LIMIT, "%s: the header is above the limit of %u bytes", path,
@@ -102,19 +102,34 @@ static int can_be_read(const struct qvl_buf *b, const char *path, qvl_err *err)
     return 0;
 }
 
-int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
-                          size_t n_meta, qvl_err *err)
+/* One tensor's bytes at a time: copied from memory, or made by the caller in `room`. */
+static int write_data(struct qvl_out *out, const struct qvl_tensor *t, void *room, qvl_tensor_fill_fn fill, void *ud, qvl_err *err)
+{
+    const void *data = t->data;
+    if (!data && t->bytes) {
+        QVL_TRY(fill(ud, t, room, err));
+        data = room;
+    }
+    return qvl_out_write(out, data, t->bytes, err);
+}
+
+int qvl_safetensors_write_filled(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
+                                 size_t n_meta, size_t align, qvl_tensor_fill_fn fill, void *ud, qvl_err *err)
 {
     const struct qvl_tensor **order = qvl_alloc(n, sizeof *order);
     struct qvl_out out = {.fd = -1};
     struct qvl_buf b;
+    void *room = NULL;
+    size_t largest = 0;
     int rc = 0;
     qvl_buf_init(&b, (size_t)QVL_ST_MAX_HEADER + 8);
     if (!order)
         return qvl_fail_nomem(err, n * sizeof *order, path);
     for (size_t i = 0; i < n; i++) {
-        QVL_TRY_DONE(check(&tensors[i], path, err));
+        QVL_TRY_DONE(check(&tensors[i], fill != NULL, path, err));
         order[i] = &tensors[i];
+        if (!tensors[i].data && tensors[i].bytes > largest)
+            largest = tensors[i].bytes;
     }
     qsort(order, n, sizeof *order, by_width_and_name);
     for (size_t i = 1; i < n; i++)
@@ -122,16 +137,27 @@ int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, si
             rc = qvl_fail(err, QVL_E_ARG, "%s: tensor %s: given twice", path, order[i]->name);
             goto done;
         }
-    QVL_TRY_DONE(header(&b, order, n, meta, n_meta, path, err));
+    QVL_TRY_DONE(header(&b, order, n, meta, n_meta, align, path, err));
     QVL_TRY_DONE(can_be_read(&b, path, err));
+    if (largest && !(room = qvl_alloc(largest, 1))) {
+        rc = qvl_fail_nomem(err, largest, path);
+        goto done;
+    }
     QVL_TRY_DONE(qvl_out_open(&out, path, err));
     QVL_TRY_DONE(qvl_out_write(&out, b.data, b.len, err));
     for (size_t i = 0; i < n; i++)
-        QVL_TRY_DONE(qvl_out_write(&out, order[i]->data, order[i]->bytes, err));
+        QVL_TRY_DONE(write_data(&out, order[i], room, fill, ud, err));
     rc = qvl_out_commit(&out, err);
 done:
     qvl_out_close(&out);
     qvl_buf_free(&b);
+    qvl_mem_free(room);
     qvl_mem_free(order);
     return rc;
+}
+
+int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
+                          size_t n_meta, qvl_err *err)
+{
+    return qvl_safetensors_write_filled(path, tensors, n, meta, n_meta, 8, NULL, NULL, err);
 }

@@ -64,5 +64,10 @@ struct qvl_tensor_meta {
 };
 int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
                           size_t n_meta, qvl_err *err);
+/* The same for tensors that are not in memory: where data is NULL, fill writes t->bytes bytes to dst when their turn comes (one
+ * tensor at a time). The data begins at a multiple of `align`, a multiple of 8. */
+typedef int (*qvl_tensor_fill_fn)(void *ud, const struct qvl_tensor *t, void *dst, qvl_err *err);
+int qvl_safetensors_write_filled(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
+                                 size_t n_meta, size_t align, qvl_tensor_fill_fn fill, void *ud, qvl_err *err);
 
 #endif
