@@ -57,7 +57,7 @@ QVL_API const char *qvl_strerror(int code);
 /* Memory returned by the library as `char **` is released with this; NULL is fine. */
 QVL_API void qvl_free(void *p);
 
-/* Progress of something long. `stage` is one of "load", "vision", "prompt"; done <= total. Called on the thread that
+/* Progress of something long. `stage` is one of "load", "pack", "vision", "prompt"; done <= total. Called on the thread that
  * called the library, at most some twenty times a second. Return non-zero to stop with QVL_E_CANCELLED. */
 typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint64_t total);
 
@@ -66,7 +66,9 @@ typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint6
 typedef enum qvl_precision {
     QVL_PRECISION_AUTO = 0, /* f32 for models under 512 MB of weights, else bf16 */
     QVL_PRECISION_F32 = 1,  /* every sum and every activation in float32: the proof */
-    QVL_PRECISION_BF16 = 2  /* activations rounded to bf16 in front of matrix products, sums in f32 */
+    QVL_PRECISION_BF16 = 2, /* activations rounded to bf16 in front of matrix products, sums in f32 */
+    QVL_PRECISION_Q8 = 3,   /* text only: 8-bit weights in groups of 32, 8-bit activations, sums in f32 */
+    QVL_PRECISION_Q4 = 4    /* text only: 4-bit weights in groups of 32, 8-bit activations, sums in f32 */
 } qvl_precision;
 
 typedef struct qvl_model_params {
@@ -79,6 +81,8 @@ typedef struct qvl_model_params {
     int no_memory_check;       /* 1 = do not refuse when the model cannot fit */
     qvl_progress_fn progress;  /* may be NULL */
     void *progress_ud;
+    int no_cache;              /* 1 = packed weights (q8, q4) are made in memory at every start, not kept in the cache folder
+                                  ($XDG_CACHE_HOME/qvl, else ~/.cache/qvl) */
 } qvl_model_params;
 
 QVL_API void qvl_model_params_default(qvl_model_params *p);
@@ -100,6 +104,9 @@ typedef struct qvl_model_info {
     uint32_t v_depth, v_model, v_head;
     uint32_t max_context;          /* max_position_embeddings */
     int thinking;                  /* 1: answers begin inside a <think> block */
+    uint64_t packed_bytes;         /* q8, q4: size of the packed matrices; 0 otherwise */
+    double pack_error;             /* relative RMS error of packing, when they were packed in this call; else 0 */
+    const char *warnings;          /* one a line; "" when there are none; borrowed */
 } qvl_model_info;
 /* Set info->struct_size before the call. */
 QVL_API int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err);

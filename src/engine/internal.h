@@ -11,6 +11,7 @@
 #include "image/image.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
+#include "model/packed.h"
 #include "model/weights.h"
 #include "sample/sampler.h"
 #include "text/chat.h"
@@ -31,6 +32,11 @@ struct qvl_model {
     enum qvl_arith arith_text, arith_vision;
     uint8_t *banned;                 /* [n_vocab] ids that are never sampled: rows without text, and media pads */
     int no_memory_check;
+    struct qvl_tensors *packed;      /* cached integer weights, or NULL */
+    struct qvl_pages packed_pages;   /* the same in memory */
+    uint64_t packed_bytes;           /* 0: the text weights are used as stored */
+    double pack_error;
+    char *warnings;                  /* lines, or NULL */
 };
 
 /* One picture of a conversation. Kept as resized RGB: an eighth of the patch rows, a fraction of the features. */
@@ -68,6 +74,10 @@ struct qvl_session {
 int qvl_memory_check(uint64_t need, const char *what, const char *advice, qvl_err *err);
 /* "3.1 GB" into buf; returns buf. */
 const char *qvl_human_bytes(char *buf, size_t size, uint64_t bytes);
+
+/* ---- packing.c */
+/* Replaces the text matrices by integer ones, p->precision being q4 or q8. */
+int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 
 /* ---- media.c */
 /* Opens, decodes and resizes a picture; *index is its slot. `data` NULL: source names a file, "-", or a file:/data: URL. */
