@@ -1,0 +1,109 @@
+/* The corpora of the fuzz targets for file formats: good-... is accepted, bad-... refused with a message. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "formats/safetensors_index.h"
+#include "formats/tensor_source.h"
+#include "model/config.h"
+
+typedef int (*parse_fn)(char *data, size_t size, qvl_err *err);
+
+static int parse_safetensors(char *data, size_t size, qvl_err *err)
+{
+    struct qvl_tensors *t;
+    int rc = qvl_safetensors_open_memory(&t, data, size, "corpus", err);
+    qvl_tensors_close(&t);
+    return rc;
+}
+
+static int parse_index(char *data, size_t size, qvl_err *err)
+{
+    struct qvl_st_index x;
+    int rc = qvl_st_index_parse(&x, data, size, "corpus", err);
+    if (!rc)
+        qvl_st_index_free(&x);
+    return rc;
+}
+
+static int parse_config(char *data, size_t size, qvl_err *err)
+{
+    struct qvl_config c;
+    char *part[3] = {data, NULL, NULL};
+    (void)size;
+    for (int i = 0; i < 2; i++) {
+        char *cut = strstr(part[i], "\n---\n");
+        if (!cut)
+            break;
+        *cut = 0;
+        part[i + 1] = cut + 5;
+    }
+    int rc = qvl_config_parse(&c, part[0], part[1], part[2], err);
+    qvl_config_free(&c);
+    return rc;
+}
+
+static void check(const char *target, parse_fn parse)
+{
+    char dir[512], path[1024];
+    int n_good = 0, n_bad = 0;
+    const struct dirent *e;
+    snprintf(dir, sizeof dir, "%s/tests/fuzz/corpus/%s", QVL_SOURCE_DIR, target);
+    DIR *d = opendir(dir);
+    if (!d)
+        fail_msg("%s: no such folder", dir);
+    while ((e = readdir(d)) != NULL) {
+        char *data;
+        size_t size;
+        qvl_err err = {0};
+        int good = !strncmp(e->d_name, "good", 4), bad = !strncmp(e->d_name, "bad", 3);
+        if (!good && !bad)
+            continue; /* found by fuzzing: either way is right */
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        assert_int_equal(qvl_file_read(&data, &size, path, 1 << 20, &err), 0);
+        int rc = parse(data, size, &err);
+        if ((rc == 0) != good || (bad && !err.msg[0]))
+            fail_msg("%s: %d \"%s\"", path, rc, err.msg);
+        qvl_mem_free(data);
+        n_good += good;
+        n_bad += bad;
+    }
+    closedir(d);
+    assert_true(n_good >= 2 && n_bad >= 10);
+}
+
+static void safetensors(void **state)
+{
+    (void)state;
+    check("fuzz_safetensors", parse_safetensors);
+}
+
+static void index_json(void **state)
+{
+    (void)state;
+    check("fuzz_index", parse_index);
+}
+
+static void config_json(void **state)
+{
+    (void)state;
+    check("fuzz_config", parse_config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(safetensors),
+        cmocka_unit_test(index_json),
+        cmocka_unit_test(config_json),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
