@@ -1,4 +1,4 @@
-/* dtype.c - names and widths of the safetensors element types. */
+/* dtype.c - names and widths of element types, sizes of block types. */
 #include "base/dtype.h"
 
 #include <string.h>
@@ -19,7 +19,29 @@ static const struct {
     [QVL_DT_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", 8}, [QVL_DT_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", 8},
 };
 
-const char *qvl_dtype_name(enum qvl_dtype t) { return (size_t)t < QVL_COUNT(types) ? types[t].name : "?"; }
+static const struct {
+    const char *name;
+    unsigned elems, bytes;
+} blocks[] = {
+    [QVL_DT_GGML_Q4_0 - QVL_DT_GGML_FIRST] = {"Q4_0", 32, 18},     [QVL_DT_GGML_Q4_1 - QVL_DT_GGML_FIRST] = {"Q4_1", 32, 20},
+    [QVL_DT_GGML_Q5_0 - QVL_DT_GGML_FIRST] = {"Q5_0", 32, 22},     [QVL_DT_GGML_Q5_1 - QVL_DT_GGML_FIRST] = {"Q5_1", 32, 24},
+    [QVL_DT_GGML_Q8_0 - QVL_DT_GGML_FIRST] = {"Q8_0", 32, 34},     [QVL_DT_GGML_Q2_K - QVL_DT_GGML_FIRST] = {"Q2_K", 256, 84},
+    [QVL_DT_GGML_Q3_K - QVL_DT_GGML_FIRST] = {"Q3_K", 256, 110},   [QVL_DT_GGML_Q4_K - QVL_DT_GGML_FIRST] = {"Q4_K", 256, 144},
+    [QVL_DT_GGML_Q5_K - QVL_DT_GGML_FIRST] = {"Q5_K", 256, 176},   [QVL_DT_GGML_Q6_K - QVL_DT_GGML_FIRST] = {"Q6_K", 256, 210},
+    [QVL_DT_GGML_IQ4_NL - QVL_DT_GGML_FIRST] = {"IQ4_NL", 32, 18}, [QVL_DT_GGML_IQ4_XS - QVL_DT_GGML_FIRST] = {"IQ4_XS", 256, 136},
+    [QVL_DT_GGML_MXFP4 - QVL_DT_GGML_FIRST] = {"MXFP4", 32, 17},
+};
+
+unsigned qvl_dtype_block_elems(enum qvl_dtype t) { return qvl_dtype_is_ggml(t) ? blocks[t - QVL_DT_GGML_FIRST].elems : 0; }
+unsigned qvl_dtype_block_bytes(enum qvl_dtype t) { return qvl_dtype_is_ggml(t) ? blocks[t - QVL_DT_GGML_FIRST].bytes : 0; }
+
+const char *qvl_dtype_name(enum qvl_dtype t)
+{
+    if (qvl_dtype_is_ggml(t))
+        return blocks[t - QVL_DT_GGML_FIRST].name;
+    return (size_t)t < QVL_COUNT(types) ? types[t].name : "?";
+}
+
 unsigned qvl_dtype_bits(enum qvl_dtype t) { return (size_t)t < QVL_COUNT(types) ? types[t].bits : 0; }
 
 enum qvl_dtype qvl_dtype_from_name(const char *name)

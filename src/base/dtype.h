@@ -12,14 +12,25 @@ enum qvl_dtype {
     QVL_DT_F64, QVL_DT_I64, QVL_DT_U64, QVL_DT_C64,
     QVL_DT_F4, QVL_DT_F6_E2M3, QVL_DT_F6_E3M2, QVL_DT_F8_E4M3FNUZ, QVL_DT_F8_E5M2FNUZ,
     /* In memory only: packed integer kinds of kernels/quant.h. No name, no width of one element. */
-    QVL_DT_Q4, QVL_DT_Q8
+    QVL_DT_Q4, QVL_DT_Q8,
+    /* Blocks of GGUF files, decoded by formats/ggml_blocks.h. No safetensors name, no width of one element. */
+    QVL_DT_GGML_Q4_0, QVL_DT_GGML_Q4_1, QVL_DT_GGML_Q5_0, QVL_DT_GGML_Q5_1, QVL_DT_GGML_Q8_0,
+    QVL_DT_GGML_Q2_K, QVL_DT_GGML_Q3_K, QVL_DT_GGML_Q4_K, QVL_DT_GGML_Q5_K, QVL_DT_GGML_Q6_K,
+    QVL_DT_GGML_IQ4_NL, QVL_DT_GGML_IQ4_XS, QVL_DT_GGML_MXFP4,
+    QVL_DT_GGML_FIRST = QVL_DT_GGML_Q4_0, QVL_DT_GGML_LAST = QVL_DT_GGML_MXFP4
 };
 
-/* The safetensors name ("BF16"), "?" for QVL_DT_UNKNOWN. */
+/* The safetensors name ("BF16"), or the GGUF one ("Q4_K"); "?" for QVL_DT_UNKNOWN. */
 const char *qvl_dtype_name(enum qvl_dtype t);
 /* QVL_DT_UNKNOWN when the name is not in the safetensors list. */
 enum qvl_dtype qvl_dtype_from_name(const char *name);
-/* Width of one element in bits; 0 for QVL_DT_UNKNOWN. */
+/* Width of one element in bits; 0 for QVL_DT_UNKNOWN and for types made of blocks. */
 unsigned qvl_dtype_bits(enum qvl_dtype t);
+
+/* The GGUF block types. Their rows are whole blocks of consecutive elements. */
+static inline int qvl_dtype_is_ggml(enum qvl_dtype t) { return t >= QVL_DT_GGML_FIRST && t <= QVL_DT_GGML_LAST; }
+/* Elements and bytes of one block; 0 for other types. */
+unsigned qvl_dtype_block_elems(enum qvl_dtype t);
+unsigned qvl_dtype_block_bytes(enum qvl_dtype t);
 
 #endif
