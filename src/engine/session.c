@@ -283,31 +283,45 @@ void qvl_session_cancel(qvl_session *s)
         atomic_store_explicit(&s->cancel, 1, memory_order_relaxed);
 }
 
-static json_t *item_json(const struct qvl_item *it)
+static void put_pair(struct qvl_buf *b, const char *key, const char *value, size_t len)
 {
-    if (it->kind == QVL_ITEM_TEXT)
-        return json_pack("{s:s, s:s%}", "type", "text", "text", it->text ? it->text : "", it->len);
-    return json_pack("{s:s, s:s}", "type", it->kind == QVL_ITEM_VIDEO ? "video" : "image",
-                     it->kind == QVL_ITEM_VIDEO ? "video" : "image", it->text ? it->text : "");
+    qvl_buf_printf(b, "\"%s\": ", key);
+    qvl_json_quote(b, value, len);
 }
 
-static json_t *message_json(const struct qvl_message *m)
+static void put_item(struct qvl_buf *b, const struct qvl_item *it)
+{
+    const char *kind = it->kind == QVL_ITEM_TEXT ? "text" : it->kind == QVL_ITEM_VIDEO ? "video" : "image";
+    qvl_buf_printf(b, "{\"type\": \"%s\", ", kind);
+    put_pair(b, kind, it->text ? it->text : "", it->len);
+    qvl_buf_putc(b, '}');
+}
+
+static void put_message(struct qvl_buf *b, const struct qvl_message *m)
 {
     static const char *const role[] = {"system", "user", "assistant", "tool"};
-    json_t *o = json_pack("{s:s}", "role", role[m->role]), *content;
+    qvl_buf_putc(b, '{');
+    put_pair(b, "role", role[m->role], strlen(role[m->role]));
+    qvl_buf_puts(b, ", ");
     if (m->n_items == 1 && m->items[0].kind == QVL_ITEM_TEXT) {
-        content = json_stringn(m->items[0].text ? m->items[0].text : "", m->items[0].len);
+        put_pair(b, "content", m->items[0].text ? m->items[0].text : "", m->items[0].len);
     } else {
-        content = json_array();
-        for (size_t i = 0; i < m->n_items; i++)
-            json_array_append_new(content, item_json(&m->items[i]));
+        qvl_buf_puts(b, "\"content\": [");
+        for (size_t i = 0; i < m->n_items; i++) {
+            qvl_buf_puts(b, i ? ", " : "");
+            put_item(b, &m->items[i]);
+        }
+        qvl_buf_putc(b, ']');
     }
-    json_object_set_new(o, "content", content);
-    if (m->reasoning)
-        json_object_set_new(o, "reasoning_content", json_string(m->reasoning));
-    if (m->tool_calls)
-        json_object_set(o, "tool_calls", m->tool_calls);
-    return o;
+    if (m->reasoning) {
+        qvl_buf_puts(b, ", ");
+        put_pair(b, "reasoning_content", m->reasoning, strlen(m->reasoning));
+    }
+    if (m->tool_calls) {
+        qvl_buf_puts(b, ", \"tool_calls\": ");
+        qvl_json_dump_python(b, m->tool_calls);
+    }
+    qvl_buf_putc(b, '}');
 }
 
 int qvl_session_messages(const qvl_session *s, char **json, qvl_err *err)
@@ -315,18 +329,13 @@ int qvl_session_messages(const qvl_session *s, char **json, qvl_err *err)
     struct qvl_buf b;
     if (!s || !json)
         return qvl_fail(err, QVL_E_ARG, "qvl_session_messages: an argument is NULL");
-    *json = NULL;
-    json_t *list = json_array();
-    for (size_t i = 0; list && i < s->chat.n; i++)
-        if (json_array_append_new(list, message_json(&s->chat.msg[i])) != 0) {
-            json_decref(list);
-            list = NULL;
-        }
-    if (!list)
-        return qvl_fail_nomem(err, 0, "conversation");
     qvl_buf_init(&b, SIZE_MAX / 4);
-    qvl_json_dump_python(&b, list);
-    json_decref(list);
+    qvl_buf_putc(&b, '[');
+    for (size_t i = 0; i < s->chat.n; i++) {
+        qvl_buf_puts(&b, i ? ",\n " : "");
+        put_message(&b, &s->chat.msg[i]);
+    }
+    qvl_buf_putc(&b, ']');
     *json = qvl_buf_take(&b, NULL);
-    return *json ? 0 : qvl_fail_nomem(err, 0, "conversation");
+    return *json ? 0 : qvl_fail_nomem(err, b.len, "conversation");
 }

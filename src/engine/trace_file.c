@@ -1,4 +1,5 @@
 /* trace_file.c - a trace in memory -> a safetensors file with the request in its metadata (docs/traces.md). */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,13 +25,17 @@ static int messages_json(const struct qvl_session *s, char **out, qvl_err *err)
         json_array_foreach(json_object_get(message, "content"), j, part) {
             const char *path = json_string_value(json_object_get(part, "image"));
             char *full = path ? realpath(path, NULL) : NULL;
-            if (full)
-                json_object_set_new(part, "image", json_string(full));
+            if ((path && !full && errno == ENOMEM) || (full && json_object_set_new(part, "image", json_string(full)) != 0))
+                rc = qvl_fail_nomem(err, strlen(path), "messages");
             free(full);
         }
     qvl_buf_init(&b, SIZE_MAX / 4);
     qvl_json_dump_python(&b, list);
     json_decref(list);
+    if (rc < 0) {
+        qvl_buf_free(&b);
+        return rc;
+    }
     *out = qvl_buf_take(&b, NULL);
     return *out ? 0 : qvl_fail_nomem(err, 0, "messages");
 }
