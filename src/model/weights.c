@@ -297,7 +297,7 @@ static int estimate_slot(void *ud, const struct qvl_slot *s)
 int qvl_weights_estimate(const struct qvl_config *c, enum qvl_dtype type, uint64_t *mapped, uint64_t *copied, uint64_t *n_params)
 {
     struct estimate e = {.width = qvl_dtype_bits(type) / 8, .tied = c->text.tied};
-    int rc = qvl_weights_each(NULL, c, estimate_slot, &e);
+    int rc = e.width ? qvl_weights_each(NULL, c, estimate_slot, &e) : QVL_E_ARG;
     *mapped = rc ? 0 : e.mapped;
     *copied = rc ? 0 : e.copied;
     *n_params = rc ? 0 : e.params;

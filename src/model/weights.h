@@ -78,7 +78,7 @@ const char *qvl_weights_warnings(const struct qvl_weights *w);
 
 /* Bytes that binding this configuration maps and copies, computed without opening any tensor file; `type` is the
  * checkpoint's type. Assumes the published layout: no stored head when tied, patch weight in order. QVL_E_LIMIT when
- * the sizes overflow. */
+ * the sizes overflow, QVL_E_ARG for a type without a width. */
 int qvl_weights_estimate(const struct qvl_config *c, enum qvl_dtype type, uint64_t *mapped, uint64_t *copied, uint64_t *n_params);
 
 /* Canonical name of a checkpoint tensor ("visual.blocks.0.norm1.weight", "language_model.layers.0...", "lm_head.weight")
