@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
@@ -28,6 +29,7 @@ struct qvl_lineedit {
     char *line;
     char path[PATH_SIZE]; /* of the history file, "" = none */
     int interrupted;
+    sigset_t usual; /* mask outside of the line; inside, signals come only while a key is waited for */
 };
 
 static atomic_int resized, stopped; /* set by the handlers below */
@@ -62,14 +64,39 @@ static char *prompt_of(EditLine *el)
 }
 
 /* Ctrl-Z: the terminal is given back as it was, and made ready again afterwards. */
-static void suspend(EditLine *el)
+static void suspend(EditLine *el, const sigset_t *usual)
 {
+    sigset_t mask;
     el_set(el, EL_PREP_TERM, 0);
     handle(SIGTSTP, SIG_DFL);
+    sigprocmask(SIG_SETMASK, usual, &mask);
     raise(SIGTSTP);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
     handle(SIGTSTP, on_tstp);
     el_set(el, EL_PREP_TERM, 1);
     el_set(el, EL_REFRESH);
+}
+
+/* Waits for a key. Signals are let in only while waiting, so that none falls between a check and the wait.
+ * 0, or -1 on Ctrl-C. */
+static int wait_key(EditLine *el, struct qvl_lineedit *e)
+{
+    for (;;) {
+        fd_set in;
+        FD_ZERO(&in);
+        FD_SET(STDIN_FILENO, &in);
+        int n = pselect(STDIN_FILENO + 1, &in, NULL, NULL, NULL, &e->usual);
+        if (n >= 0 || errno != EINTR)
+            return 0;
+        if (qvl_interrupt_pending()) {
+            e->interrupted = 1;
+            return -1;
+        }
+        if (atomic_exchange(&resized, 0))
+            el_resize(el);
+        if (atomic_exchange(&stopped, 0))
+            suspend(el, &e->usual);
+    }
 }
 
 /* One character: 1, or 0 at the end, or -1 on Ctrl-C. */
@@ -80,22 +107,13 @@ static int read_char(EditLine *el, wchar_t *out)
     el_get(el, EL_CLIENTDATA, &e);
     for (;;) {
         char c;
+        if (wait_key(el, e) < 0)
+            return -1;
         ssize_t n = read(STDIN_FILENO, &c, 1);
-        if (n == 0)
-            return 0;
-        if (n < 0) {
-            if (errno != EINTR && errno != EAGAIN)
-                return -1;
-            if (qvl_interrupt_pending()) {
-                e->interrupted = 1;
-                return -1;
-            }
-            if (atomic_exchange(&resized, 0))
-                el_resize(el);
-            if (atomic_exchange(&stopped, 0))
-                suspend(el);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
-        }
+        if (n <= 0)
+            return n == 0 ? 0 : -1;
         size_t k = mbrtowc(out, &c, 1, &state);
         if (k == (size_t)-2)
             continue; /* more bytes of the character are to come */
@@ -185,7 +203,14 @@ int qvl_lineedit_read(struct qvl_lineedit *e, const char *prompt, const char **l
     qvl_interrupt_collect();
     handle(SIGWINCH, on_winch);
     handle(SIGTSTP, on_tstp);
+    sigset_t inside;
+    sigemptyset(&inside);
+    sigaddset(&inside, SIGINT);
+    sigaddset(&inside, SIGTSTP);
+    sigaddset(&inside, SIGWINCH);
+    sigprocmask(SIG_BLOCK, &inside, &e->usual);
     const char *text = el_gets(e->el, &n);
+    sigprocmask(SIG_SETMASK, &e->usual, NULL);
     handle(SIGWINCH, SIG_DFL);
     handle(SIGTSTP, SIG_DFL);
     if (e->interrupted) {
