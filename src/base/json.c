@@ -16,7 +16,7 @@ int qvl_json_parse(json_t **out, const char *text, size_t len, const char *what,
     *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
     if (*out)
         return 0;
-    if (json_error_code(&e) == json_error_out_of_memory)
+    if (json_error_code(&e) == json_error_out_of_memory || !e.text[0]) /* jansson names every mistake but this one */
         return qvl_fail_nomem(err, len, what);
     return qvl_fail(err, QVL_E_FORMAT, "%s: line %d: %s", what, e.line, e.text);
 }

@@ -33,7 +33,7 @@ static void check_guard(void)
 {
     if (guard_depth) {
         guard_hits++;
-        assert(!"allocation between two tokens");
+        assert(guard_depth == 0); /* an allocation between two tokens */
     }
 }
 
