@@ -20,6 +20,7 @@ enum { /* TIFF tags */
     TIFF_PHOTOMETRIC = 262,
     TIFF_ORIENTATION = 274,
     TIFF_SAMPLES = 277,
+    TIFF_TILE_WIDTH = 322,
     TIFF_EXTRA_SAMPLES = 338,
     TIFF_SAMPLE_FORMAT = 339
 };
@@ -30,9 +31,7 @@ struct still {
     enum AVCodecID id;
     uint32_t width, height;
     enum { ALPHA_STRAIGHT, ALPHA_IGNORE, ALPHA_PREMULTIPLIED } alpha;
-    int cmyk;        /* RGBA samples are to be understood as CMYK */
-    size_t patch_at; /* byte of the file to be replaced by patch, when not 0 */
-    uint8_t patch;
+    int cmyk; /* RGBA samples are to be understood as CMYK */
 };
 
 static int av_refuse(const struct still *s, const struct qvl_image_job *job, const char *reason)
@@ -174,6 +173,35 @@ static int decode_packet(AVFrame *f, AVCodecContext *ctx, AVPacket *pkt, const s
     return 0;
 }
 
+/* Rewrites the first directory of our copy of the file: keeps only the tags that describe the pixels. Told to be strict
+ * about damaged pixels (AV_EF_EXPLODE), FFmpeg is strict about tags that it does not know, too. With `cmyk` FFmpeg is to
+ * believe in RGBA, since its own conversion rounds differently from the reference's. The directory is whole. */
+static void prune_tiff(uint8_t *p, int cmyk)
+{
+    static const uint16_t keep[] = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320};
+    const int big = p[0] == 'M';
+    const size_t ifd = big ? qvl_be32(p + 4) : qvl_le32(p + 4);
+    const uint32_t n = big ? qvl_be16(p + ifd) : qvl_le16(p + ifd);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t *from = p + ifd + 2 + (size_t)i * 12, *to = p + ifd + 2 + (size_t)kept * 12;
+        const uint32_t tag = big ? qvl_be16(from) : qvl_le16(from);
+        size_t k = 0;
+        while (k < QVL_COUNT(keep) && keep[k] != tag)
+            k++;
+        if (k == QVL_COUNT(keep))
+            continue;
+        memmove(to, from, 12);
+        if (tag == TIFF_PHOTOMETRIC && cmyk)
+            to[8 + big] = 2;
+        kept++;
+    }
+    p[ifd + !big] = (uint8_t)(kept >> 8);
+    p[ifd + big] = (uint8_t)kept;
+    if (kept < n) /* no further directory */
+        memset(p + ifd + 2 + (size_t)kept * 12, 0, 4);
+}
+
 static int decode_still(struct qvl_image *out, const struct still *s, const struct qvl_image_job *job)
 {
     int rc = 0;
@@ -196,11 +224,11 @@ static int decode_still(struct qvl_image *out, const struct still *s, const stru
         goto done;
     }
     memcpy(pkt->data, job->data, job->size);
-    if (s->patch_at)
-        pkt->data[s->patch_at] = s->patch;
+    if (s->id == AV_CODEC_ID_TIFF)
+        prune_tiff(pkt->data, s->cmyk);
     ctx->thread_count = 1;
     ctx->max_pixels = (int64_t)job->max_pixels;
-    ctx->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER; /* EXPLODE would refuse unknown TIFF tags */
+    ctx->err_recognition = AV_EF_EXPLODE | AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER;
     if (avcodec_open2(ctx, codec, NULL) < 0) {
         rc = av_refuse(s, job, "the installed FFmpeg cannot decode it");
         goto done;
@@ -222,6 +250,52 @@ static int too_short(const struct qvl_image_job *job, const char *name)
     return qvl_fail(job->err, QVL_E_FORMAT, "%s: %s: the file ends inside its header", job->what, name);
 }
 
+/* Walks over run-length data; 0 when they end before the picture or its end marker. */
+static int rle_whole(const uint8_t *p, size_t n, uint64_t w, uint64_t h, int nibbles)
+{
+    uint64_t x = 0, y = 0;
+    for (size_t i = 0; i + 2 <= n && y < h;) {
+        uint32_t count = p[i], v = p[i + 1];
+        i += 2;
+        if (count) {
+            x += count;
+        } else if (v == 0) { /* end of the row */
+            x = 0;
+            y++;
+        } else if (v == 1) { /* end of the picture */
+            return 1;
+        } else if (v == 2) { /* move */
+            if (i + 2 > n)
+                return 0;
+            x += p[i];
+            y += p[i + 1];
+            i += 2;
+        } else { /* v values as they are, padded to 16 bits */
+            size_t bytes = nibbles ? (v + 1) / 2 : v;
+            bytes += bytes & 1;
+            if (bytes > n - i)
+                return 0;
+            i += bytes;
+            x += v;
+        }
+        if (y + 1 == h && x >= w)
+            return 1;
+    }
+    return y >= h;
+}
+
+/* FFmpeg takes rows that are missing for rows without padding, and leaves what run-length data do not reach; so it is
+ * checked here that the pixels are there. */
+static int bmp_whole(const struct qvl_image_job *job, uint64_t w, uint64_t h, uint32_t bits, uint32_t compression)
+{
+    const uint64_t at = qvl_le32(job->data + 10);
+    if (at > job->size)
+        return 0;
+    if (compression == 1 || compression == 2)
+        return rle_whole(job->data + at, job->size - (size_t)at, w, h, compression == 2);
+    return (compression != 0 && compression != 3 && compression != 6) || (w * bits + 31) / 32 * 4 * h <= job->size - at;
+}
+
 int qvl_bmp_decode(struct qvl_image *out, int *orientation, const struct qvl_image_job *job)
 {
     *orientation = 1;
@@ -229,18 +303,27 @@ int qvl_bmp_decode(struct qvl_image *out, int *orientation, const struct qvl_ima
     if (job->size < 26)
         return too_short(job, "BMP");
     struct still s = {.name = "BMP", .id = AV_CODEC_ID_BMP, .alpha = ALPHA_IGNORE};
+    uint32_t bits, compression = 0;
     if (qvl_le32(p + 14) == 12) { /* OS/2 1.x header */
         s.width = qvl_le16(p + 18);
         s.height = qvl_le16(p + 20);
+        bits = qvl_le16(p + 24);
+    } else if (job->size < 54) {
+        return too_short(job, "BMP");
     } else {
+        bits = qvl_le16(p + 28);
+        compression = qvl_le32(p + 30);
         s.width = qvl_le32(p + 18);
         s.height = qvl_le32(p + 22);
         if (s.height >> 31) /* negative: rows from top to bottom */
             s.height = 0u - s.height;
         /* The fourth byte of a pixel is alpha only where a mask says so (headers of 56 bytes and more have that mask). */
-        if (job->size >= 70 && qvl_le32(p + 14) >= 56 && (qvl_le32(p + 30) == 3 || qvl_le32(p + 30) == 6) && qvl_le32(p + 66))
+        if (job->size >= 70 && qvl_le32(p + 14) >= 56 && (compression == 3 || compression == 6) && qvl_le32(p + 66))
             s.alpha = ALPHA_STRAIGHT;
     }
+    QVL_TRY(qvl_image_check_size(job, s.width, s.height));
+    if (!bmp_whole(job, s.width, s.height, bits, compression))
+        return qvl_fail(job->err, QVL_E_FORMAT, "%s: BMP: the file ends early", job->what);
     return decode_still(out, &s, job);
 }
 
@@ -253,15 +336,15 @@ static int check_tiff(struct still *s, const struct qvl_image_job *job)
         return av_refuse(s, job, v == 6 || v == 7 ? "JPEG inside TIFF is not supported" : "this compression is not supported");
     if (qvl_tiff_tag(job->data, job->size, TIFF_SAMPLE_FORMAT, &v) && v != 1)
         return av_refuse(s, job, "only unsigned integer samples are supported");
+    if (qvl_tiff_tag(job->data, job->size, TIFF_TILE_WIDTH, &v)) /* FFmpeg knows tiles in raw photographs only */
+        return av_refuse(s, job, "tiles are not supported");
     qvl_tiff_tag(job->data, job->size, TIFF_SAMPLES, &samples);
     v = 1;
-    size_t photometric_at = qvl_tiff_tag(job->data, job->size, TIFF_PHOTOMETRIC, &v);
-    if (v == 5) { /* CMYK: let FFmpeg believe in RGBA, since its own conversion rounds differently from the reference's */
+    qvl_tiff_tag(job->data, job->size, TIFF_PHOTOMETRIC, &v);
+    if (v == 5) {
         if (samples != 4)
             return av_refuse(s, job, "inks other than CMYK are not supported");
         s->cmyk = 1;
-        s->patch_at = photometric_at + (job->data[0] == 'M'); /* low byte of a 16-bit value */
-        s->patch = 2;
     } else if (v > 3) {
         return av_refuse(s, job, "these colours (YCbCr, Lab, ...) are not supported");
     }
@@ -275,6 +358,8 @@ int qvl_tiff_decode(struct qvl_image *out, int *orientation, const struct qvl_im
     if (!qvl_tiff_tag(job->data, job->size, TIFF_WIDTH, &s.width) || !qvl_tiff_tag(job->data, job->size, TIFF_HEIGHT, &s.height))
         return qvl_fail(job->err, QVL_E_FORMAT, "%s: TIFF: no picture size in the first directory", job->what);
     QVL_TRY(qvl_image_check_size(job, s.width, s.height));
+    if (!qvl_tiff_directory_whole(job->data, job->size)) /* FFmpeg would make do with half a table of strips */
+        return qvl_fail(job->err, QVL_E_FORMAT, "%s: TIFF: the file ends inside its directory", job->what);
     QVL_TRY(check_tiff(&s, job));
     if (qvl_tiff_tag(job->data, job->size, TIFF_EXTRA_SAMPLES, &v))
         s.alpha = v == 1 ? ALPHA_PREMULTIPLIED : v == 2 ? ALPHA_STRAIGHT : ALPHA_IGNORE;

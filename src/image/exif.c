@@ -43,6 +43,24 @@ size_t qvl_tiff_tag(const uint8_t *tiff, size_t size, uint32_t tag, uint32_t *va
     return 0;
 }
 
+int qvl_tiff_directory_whole(const uint8_t *tiff, size_t size)
+{
+    static const uint8_t width[] = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8}; /* bytes of a value, by type */
+    if (size < 8 + 2 + ENTRY)
+        return 0;
+    struct tiff_view t = {tiff, tiff[0] == 'M'};
+    uint64_t ifd = u32(&t, 4);
+    if (ifd > size - 2 || ifd + 2 + (uint64_t)u16(&t, (size_t)ifd) * ENTRY > size)
+        return 0;
+    for (size_t n = u16(&t, (size_t)ifd), at = (size_t)ifd + 2; n; n--, at += ENTRY) {
+        uint32_t type = u16(&t, at + 2);
+        uint64_t bytes = type < sizeof width ? (uint64_t)width[type] * u32(&t, at + 4) : 0;
+        if (bytes > 4 && u32(&t, at + 8) + bytes > size)
+            return 0;
+    }
+    return 1;
+}
+
 int qvl_exif_orientation(const uint8_t *exif, size_t size)
 {
     uint32_t v = 0;

@@ -39,10 +39,9 @@ static int read_palette(struct gif_reader *r, uint32_t flags)
     uint32_t n = 2u << (flags & 7);
     if (left(r) < 3 * (size_t)n)
         return gif_bad(r, "the file ends inside a palette");
-    for (uint32_t i = 0; i < 256; i++) { /* entries that the file does not define are grey */
+    for (uint32_t i = 0; i < 256; i++) /* entries that the file does not define are black */
         for (int c = 0; c < 3; c++)
-            r->palette[i][c] = i < n ? r->p[3 * i + c] : (uint8_t)i;
-    }
+            r->palette[i][c] = i < n ? r->p[3 * i + c] : 0;
     r->p += 3 * (size_t)n;
     return 0;
 }

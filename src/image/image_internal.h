@@ -53,6 +53,8 @@ int qvl_image_orient(struct qvl_image *im, int orientation, const char *what, qv
 /* First value of a SHORT or LONG tag in the first directory of a TIFF structure. Returns the value's place in the file,
  * 0 when it is not there (*value is then untouched). */
 size_t qvl_tiff_tag(const uint8_t *tiff, size_t size, uint32_t tag, uint32_t *value);
+/* 1 when the first directory and everything that it points to directly lie inside the file. */
+int qvl_tiff_directory_whole(const uint8_t *tiff, size_t size);
 /* Orientation 1..8 in an EXIF block (a TIFF structure, with or without the leading "Exif\0\0"); 1 for a senseless
  * value, 0 when it has none. */
 int qvl_exif_orientation(const uint8_t *exif, size_t size);

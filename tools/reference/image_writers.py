@@ -102,13 +102,26 @@ def tiff_planar(rgb):
     return tiff(rgb.transpose(2, 0, 1).tobytes(), t)
 
 
-def tiff(a, tags, big=False):
+def tiff_tiled(rgb, size=16):
+    h, w, _ = rgb.shape
+    rows, cols = -(-h // size), -(-w // size)
+    full = np.zeros((rows * size, cols * size, 3), np.uint8)
+    full[:h, :w] = rgb
+    data = full.reshape(rows, size, cols, size, 3).transpose(0, 2, 1, 3, 4).tobytes()
+    n, each = rows * cols, size * size * 3
+    t = tiff_tags(w, h, 8, 2, 3, t322=(3, [size]), t323=(3, [size]), t324=(4, [8 + i * each for i in range(n)]), t325=(4, [each] * n))
+    del t[278]
+    return tiff(data, t, strips=False)
+
+
+def tiff(a, tags, big=False, strips=True):
     """Uncompressed one-strip TIFF; a is the byte string of the strip, tags {number: (type, values)}."""
     o = ">" if big else "<"
     tags = dict(tags)
     strip_at = 8
-    tags.setdefault(273, (4, [strip_at]))
-    tags.setdefault(279, (4, [len(a)]))
+    if strips:
+        tags.setdefault(273, (4, [strip_at]))
+        tags.setdefault(279, (4, [len(a)]))
     ifd_at = strip_at + len(a) + len(a) % 2
     extra_at = ifd_at + 2 + 12 * len(tags) + 4
     entries, extra = b"", b""

@@ -202,7 +202,7 @@ def png_cases(c):
              exp)
     s = np.arange(65536)
     pairs = np.stack([s & 255, 255 - (s & 255), s & 85, s >> 8], -1).reshape(256, 256, 4)
-    c.ok("alpha_all_pairs.png", png(pairs, 8, 6), note="every colour with every alpha")
+    c.ok("alpha_all_pairs.png", save(pairs.astype(np.uint8), "PNG", optimize=True), note="every colour with every alpha")
     rgb = scene(9, 6)
     for o in range(1, 9):
         c.ok(f"exif{o}.png", png(rgb, 8, 2, png_chunk(b"eXIf", exif_block(o, o % 2 == 0))))
@@ -296,6 +296,7 @@ def gif_cases(c):
     c.ok("offset.gif", gif([gif_frame(small, 5, 7)], 22, 14, background=6))
     c.ok("offset_background0.gif", gif([gif_frame(small, 5, 7)], 22, 14))
     c.ok("offset_transparent.gif", gif([gif_frame(small, 5, 7, transparent=3)], 22, 14, background=6))
+    c.ok("palette_short.gif", gif([gif_frame(a, local=GIF_PALETTE[:24])], 22, 14), note="indices beyond the palette")
     c.ok("comment.gif", gif([b"!\xfe\5hello\0", b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0", gif_frame(a)], 22, 14))
     c.ok("no_trailer.gif", gif([gif_frame(a)], 22, 14, trailer=b""))
     good = gif([gif_frame(a)], 22, 14)
@@ -385,6 +386,13 @@ def tiff_cases(c):
     c.bad("jpeg_inside.tif", save(rgb, "TIFF", compression="jpeg"), "UNSUPPORTED")
     c.ok("cmyk.tif", save(cm, "TIFF"))
     c.ok("planar.tif", tiff_planar(rgb))
+    c.bad("tiled.tif", tiff_tiled(scene(37, 21)), "UNSUPPORTED")
+    hurt = bytearray(save(rgb, "TIFF", compression="tiff_lzw"))
+    hurt[40:60] = b"\xff" * 20
+    c.bad("damaged_lzw.tif", bytes(hurt), "FORMAT")
+    hurt = bytearray(save(rgb, "TIFF", compression="tiff_adobe_deflate"))
+    hurt[60:64] = b"\xff" * 4
+    c.bad("damaged_deflate.tif", bytes(hurt), "FORMAT")
     c.bad("ycbcr.tif", tiff(rgb.tobytes(), tiff_tags(w, h, 8, 6, 3)), "UNSUPPORTED")
     c.bad("lab.tif", tiff(rgb.tobytes(), tiff_tags(w, h, 8, 8, 3)), "UNSUPPORTED")
     good = save(rgb, "TIFF", compression="raw")
