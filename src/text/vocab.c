@@ -1,45 +1,20 @@
-/* vocab.c - tokenizer files -> struct qvl_tokenizer.
- *
- * tokenizer.json describes a pipeline of normaliser, pre-tokeniser, model and decoder. Only the one pipeline of the Qwen
- * family is implemented, so every section is compared with it and anything else is refused by name. */
-#include "text/vocab.h"
-
+/* vocab.c - the steps of loading a tokenizer: tokens and their bytes, merges, added tokens. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "base/file.h"
-#include "base/json.h"
 #include "base/mem.h"
-#include "text/pretokenize.h"
+#include "text/json_scan.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
-
-enum {
-    MAX_FILE = 256 << 20,
-    MAX_IDS = 1 << 22,
-    MAX_MERGES = 1 << 22,
-    MAX_TOKEN = 1 << 16, /* bytes of one token */
-    MAX_ADDED_TOKEN = 1024,
-    ALPHABET = 0x144     /* code points of the byte alphabet are below */
-};
-
-struct loader {
-    struct qvl_tokenizer *t;
-    const char *what; /* names the source in messages */
-    qvl_err *err;
-    int16_t byte_of[ALPHABET]; /* code point of the alphabet -> byte, -1 */
-    int32_t *slot;    /* open addressing: bytes of an ordinary token -> id; -1 = empty */
-    size_t mask;
-    struct qvl_buf a, b; /* the two sides of a merge as bytes */
-};
+#include "text/vocab_load.h"
 
 /* The byte alphabet: printable Latin-1 bytes stand for themselves, the other 68, in order, for U+0100 and up. */
 static void init_alphabet(int16_t *byte_of)
 {
     int next = 0x100;
-    for (int i = 0; i < ALPHABET; i++)
+    for (int i = 0; i < QVL_VOCAB_ALPHABET; i++)
         byte_of[i] = -1;
     for (int i = 0; i < 256; i++) {
         int self = (i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174;
@@ -48,13 +23,13 @@ static void init_alphabet(int16_t *byte_of)
 }
 
 /* Appends the bytes that a text in the byte alphabet stands for; returns 0 (and appends nothing) if it is not in it. */
-static int alphabet_bytes(const struct loader *l, struct qvl_buf *out, const char *s, size_t len)
+static int alphabet_bytes(const struct qvl_vocab_loader *l, struct qvl_buf *out, const char *s, size_t len)
 {
     size_t before = out->len;
     for (size_t i = 0; i < len;) {
         uint32_t cp;
         i += qvl_utf8_next((const unsigned char *)s + i, len - i, &cp);
-        if (cp >= ALPHABET || l->byte_of[cp] < 0) {
+        if (cp >= QVL_VOCAB_ALPHABET || l->byte_of[cp] < 0) {
             out->len = before;
             return 0;
         }
@@ -73,7 +48,7 @@ static uint64_t hash_bytes(uint64_t h, const char *s, size_t len)
 }
 
 /* Slot of the token made of the two parts. */
-static size_t find_slot(const struct loader *l, const char *a, size_t na, const char *b, size_t nb)
+static size_t find_slot(const struct qvl_vocab_loader *l, const char *a, size_t na, const char *b, size_t nb)
 {
     uint64_t h = hash_bytes(hash_bytes(0xcbf29ce484222325u, a, na), b, nb);
     size_t i = (size_t)(h ^ h >> 32) & l->mask;
@@ -86,7 +61,7 @@ static size_t find_slot(const struct loader *l, const char *a, size_t na, const 
     return i;
 }
 
-static int init_slots(struct loader *l, size_t n)
+static int init_slots(struct qvl_vocab_loader *l, size_t n)
 {
     size_t slots = 1024;
     while (slots / 2 < n)
@@ -102,74 +77,108 @@ static int init_slots(struct loader *l, size_t n)
 /* ---------------------------------------------------------------- tokens */
 
 /* Makes room for ids below n. */
-static int grow_ids(struct loader *l, size_t n)
+static int grow_ids(struct qvl_vocab_loader *l, size_t n)
 {
     struct qvl_tokenizer *t = l->t;
-    if (n <= t->n_ids)
-        return 0;
-    struct qvl_token *p = qvl_realloc(t->token, t->n_ids * sizeof *p, n, sizeof *p);
-    if (!p)
-        return qvl_fail_nomem(l->err, n * sizeof *p, l->what);
-    memset(p + t->n_ids, 0, (n - t->n_ids) * sizeof *p);
-    t->token = p;
-    t->n_ids = n;
+    if (n > l->cap_ids) {
+        size_t cap = l->cap_ids * 2 > n ? l->cap_ids * 2 : n + 1024;
+        struct qvl_token *p = qvl_realloc(t->token, t->n_ids * sizeof *p, cap, sizeof *p);
+        if (!p)
+            return qvl_fail_nomem(l->err, cap * sizeof *p, l->what);
+        memset(p + t->n_ids, 0, (cap - t->n_ids) * sizeof *p);
+        t->token = p;
+        l->cap_ids = cap;
+    }
+    if (n > t->n_ids)
+        t->n_ids = n;
     return 0;
 }
 
-static int check_id(struct loader *l, const char *field, const char *token, const json_t *id)
+static int check_id(struct qvl_vocab_loader *l, const char *field, const char *token, long long id)
 {
-    if (!json_is_integer(id))
-        return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: id of \"%.64s\" is not an integer", l->what, field, token);
-    json_int_t v = json_integer_value(id);
-    if (v < 0 || v >= MAX_IDS)
-        return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: id %" JSON_INTEGER_FORMAT " of \"%.64s\" is outside 0..%d", l->what, field, v,
-                        token, MAX_IDS - 1);
+    if (id < 0 || id >= QVL_VOCAB_MAX_IDS)
+        return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: id %lld of \"%.64s\" is outside 0..%d", l->what, field, id, token,
+                        QVL_VOCAB_MAX_IDS - 1);
     return 0;
 }
 
 /* Gives an id its bytes: from the pool's end, where the caller has put them. */
-static void set_token(struct loader *l, int32_t id, size_t at, unsigned flags)
+static void set_token(struct qvl_vocab_loader *l, int32_t id, size_t at, unsigned flags)
 {
     l->t->token[id] = (struct qvl_token){(uint32_t)at, (uint32_t)(l->t->pool.len - at), (uint8_t)flags};
 }
 
-static int load_vocab(struct loader *l, json_t *vocab, const char *field)
+static int is_utf8(const char *s, size_t len)
+{
+    uint32_t cp;
+    for (size_t i = 0; i < len;) {
+        size_t n = qvl_utf8_next((const unsigned char *)s + i, len - i, &cp);
+        if (cp == QVL_UTF8_BAD && (n != 3 || memcmp(s + i, "\xef\xbf\xbd", 3) != 0))
+            return 0;
+        i += n;
+    }
+    return 1;
+}
+
+static int add_token(struct qvl_vocab_loader *l, const char *field, const char *key, size_t len, long id)
 {
     struct qvl_tokenizer *t = l->t;
-    const char *key;
-    json_t *v;
-    json_int_t top = -1;
-    if (!json_is_object(vocab))
-        return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: is not an object", l->what, field);
-    json_object_foreach(vocab, key, v) {
-        QVL_TRY(check_id(l, field, key, v));
-        if (json_integer_value(v) > top)
-            top = json_integer_value(v);
+    size_t at = t->pool.len;
+    QVL_TRY(check_id(l, field, key, id));
+    QVL_TRY(grow_ids(l, (size_t)id + 1));
+    if (t->token[id].flags)
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: id %ld belongs to two tokens", l->what, field, id);
+    int ordinary = alphabet_bytes(l, &t->pool, key, len);
+    if (!ordinary && !is_utf8(key, len))
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: token %ld is not UTF-8", l->what, field, id);
+    if (!ordinary)
+        qvl_buf_add(&t->pool, key, len);
+    if (t->pool.failed)
+        return qvl_fail_nomem(l->err, t->pool.len + len, l->what);
+    set_token(l, (int32_t)id, at, QVL_TOKEN_TEXT);
+    if (!ordinary || !len)
+        return 0;
+    size_t i = find_slot(l, t->pool.data + at, t->pool.len - at, NULL, 0);
+    if (l->slot[i] >= 0)
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: \"%.64s\" stands there twice", l->what, field, key);
+    l->slot[i] = (int32_t)id;
+    return 0;
+}
+
+int qvl_vocab_load_tokens(struct qvl_vocab_loader *l, const struct qvl_vocab_list *list, const char *field)
+{
+    struct qvl_scan c = {list->json, list->len, 0};
+    size_t n_left = list->n_commas + 1; /* there are slots for so many */
+    long id;
+    if (!qvl_scan_take(&c, '{'))
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: is missing or not an object", l->what, field);
+    if (n_left > QVL_VOCAB_MAX_IDS)
+        return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: %zu tokens, the limit is %d", l->what, field, n_left, QVL_VOCAB_MAX_IDS);
+    QVL_TRY(init_slots(l, n_left));
+    int more = !qvl_scan_take(&c, '}');
+    while (more) {
+        l->a.len = 0;
+        if (qvl_scan_string(&c, &l->a) != 0 || !qvl_scan_take(&c, ':'))
+            return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: byte %zu: expected \"token\":", l->what, field, c.at);
+        if (l->a.failed)
+            return qvl_fail_nomem(l->err, l->a.len, l->what);
+        if (l->a.len > QVL_VOCAB_MAX_TOKEN)
+            return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: token of %zu bytes, the limit is %d", l->what, field, l->a.len,
+                            QVL_VOCAB_MAX_TOKEN);
+        if (qvl_scan_int(&c, &id) != 0)
+            return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: id of \"%.64s\" is not an integer of up to 9 digits", l->what, field,
+                            l->a.len ? l->a.data : "");
+        QVL_TRY(add_token(l, field, l->a.len ? l->a.data : "", l->a.len, id));
+        more = qvl_scan_take(&c, ',') && --n_left;
+        if (!more && !qvl_scan_take(&c, '}'))
+            return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: byte %zu: expected , or }", l->what, field, c.at);
     }
-    QVL_TRY(grow_ids(l, (size_t)(top + 1)));
-    QVL_TRY(init_slots(l, json_object_size(vocab)));
-    json_object_foreach(vocab, key, v) {
-        int32_t id = (int32_t)json_integer_value(v);
-        size_t len = strlen(key), at = t->pool.len;
-        if (len > MAX_TOKEN)
-            return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: token of %zu bytes, the limit is %d", l->what, field, len, MAX_TOKEN);
-        if (t->token[id].flags)
-            return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: id %d belongs to two tokens", l->what, field, (int)id);
-        int ordinary = alphabet_bytes(l, &t->pool, key, len);
-        if (!ordinary)
-            qvl_buf_add(&t->pool, key, len);
-        if (t->pool.failed)
-            return qvl_fail_nomem(l->err, t->pool.len + len, l->what);
-        set_token(l, id, at, QVL_TOKEN_TEXT);
-        if (ordinary && len) {
-            size_t i = find_slot(l, t->pool.data + at, t->pool.len - at, NULL, 0);
-            l->slot[i] = id;
-        }
-    }
+    if (!qvl_scan_end(&c))
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: byte %zu: text after the object", l->what, field, c.at);
     for (int i = 0; i < 256; i++) {
         char byte = (char)i;
-        t->bpe.byte_id[i] = l->slot[find_slot(l, &byte, 1, NULL, 0)];
-        if (t->bpe.byte_id[i] < 0)
+        l->t->bpe.byte_id[i] = l->slot[find_slot(l, &byte, 1, NULL, 0)];
+        if (l->t->bpe.byte_id[i] < 0)
             return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: no token for byte 0x%02x", l->what, field, i);
     }
     return 0;
@@ -178,17 +187,17 @@ static int load_vocab(struct loader *l, json_t *vocab, const char *field)
 /* ---------------------------------------------------------------- merges */
 
 /* Number `rank` in the list: left and right in the byte alphabet. */
-static int add_merge(struct loader *l, size_t rank, const char *a, size_t na, const char *b, size_t nb)
+static int add_merge(struct qvl_vocab_loader *l, size_t rank, const char *a, size_t na, const char *b, size_t nb)
 {
-    l->a.len = l->b.len = 0;
-    int ok = alphabet_bytes(l, &l->a, a, na) && alphabet_bytes(l, &l->b, b, nb) && na && nb;
-    if (l->a.failed || l->b.failed)
+    l->left.len = l->right.len = 0;
+    int ok = alphabet_bytes(l, &l->left, a, na) && alphabet_bytes(l, &l->right, b, nb) && na && nb;
+    if (l->left.failed || l->right.failed)
         return qvl_fail_nomem(l->err, na + nb, l->what);
     int32_t left = -1, right = -1, both = -1;
     if (ok) {
-        left = l->slot[find_slot(l, l->a.data, l->a.len, NULL, 0)];
-        right = l->slot[find_slot(l, l->b.data, l->b.len, NULL, 0)];
-        both = l->slot[find_slot(l, l->a.data, l->a.len, l->b.data, l->b.len)];
+        left = l->slot[find_slot(l, l->left.data, l->left.len, NULL, 0)];
+        right = l->slot[find_slot(l, l->right.data, l->right.len, NULL, 0)];
+        both = l->slot[find_slot(l, l->left.data, l->left.len, l->right.data, l->right.len)];
     }
     if (left < 0 || right < 0 || both < 0)
         return qvl_fail(l->err, QVL_E_FORMAT, "%s: merge %zu: \"%.*s\" + \"%.*s\" has no token", l->what, rank,
@@ -198,7 +207,7 @@ static int add_merge(struct loader *l, size_t rank, const char *a, size_t na, co
 }
 
 /* "left right" */
-static int add_merge_line(struct loader *l, size_t rank, const char *s, size_t len)
+static int add_merge_line(struct qvl_vocab_loader *l, size_t rank, const char *s, size_t len)
 {
     const char *space = memchr(s, ' ', len);
     size_t na = space ? (size_t)(space - s) : 0;
@@ -208,33 +217,46 @@ static int add_merge_line(struct loader *l, size_t rank, const char *s, size_t l
     return add_merge(l, rank, s, na, space + 1, len - na - 1);
 }
 
-static int check_merge_count(struct loader *l, size_t n)
+static int check_merge_count(struct qvl_vocab_loader *l, size_t n)
 {
-    if (n > MAX_MERGES)
-        return qvl_fail(l->err, QVL_E_LIMIT, "%s: %zu merges, the limit is %d", l->what, n, MAX_MERGES);
+    if (n > QVL_VOCAB_MAX_MERGES)
+        return qvl_fail(l->err, QVL_E_LIMIT, "%s: %zu merges, the limit is %d", l->what, n, QVL_VOCAB_MAX_MERGES);
     return qvl_bpe_init(&l->t->bpe, n, l->err);
 }
 
-static int load_merges(struct loader *l, const json_t *merges)
+/* One element of the list. */
+static int read_merge(struct qvl_vocab_loader *l, struct qvl_scan *c, size_t rank)
 {
-    if (!json_is_array(merges))
-        return qvl_fail(l->err, QVL_E_FORMAT, "%s: model.merges: is not an array", l->what);
-    size_t n = json_array_size(merges);
-    QVL_TRY(check_merge_count(l, n));
-    for (size_t i = 0; i < n; i++) {
-        const json_t *m = json_array_get(merges, i), *a = json_array_get(m, 0), *b = json_array_get(m, 1);
-        if (json_is_string(m))
-            QVL_TRY(add_merge_line(l, i, json_string_value(m), json_string_length(m)));
-        else if (json_array_size(m) == 2 && json_is_string(a) && json_is_string(b))
-            QVL_TRY(add_merge(l, i, json_string_value(a), json_string_length(a), json_string_value(b), json_string_length(b)));
-        else
-            return qvl_fail(l->err, QVL_E_FORMAT, "%s: model.merges[%zu]: neither \"a b\" nor [\"a\", \"b\"]", l->what, i);
+    int pair = qvl_scan_take(c, '[');
+    l->a.len = l->b.len = 0;
+    if (qvl_scan_string(c, &l->a) != 0 ||
+        (pair && (!qvl_scan_take(c, ',') || qvl_scan_string(c, &l->b) != 0 || !qvl_scan_take(c, ']'))))
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: model.merges[%zu]: neither \"a b\" nor [\"a\", \"b\"]", l->what, rank);
+    if (l->a.failed || l->b.failed)
+        return qvl_fail_nomem(l->err, l->a.len + l->b.len, l->what);
+    if (!l->a.len || (pair && !l->b.len))
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: merge %zu: a side is empty", l->what, rank);
+    return pair ? add_merge(l, rank, l->a.data, l->a.len, l->b.data, l->b.len) : add_merge_line(l, rank, l->a.data, l->a.len);
+}
+
+int qvl_vocab_load_merges(struct qvl_vocab_loader *l, const struct qvl_vocab_list *list)
+{
+    struct qvl_scan c = {list->json, list->len, 0};
+    size_t rank = 0;
+    if (!qvl_scan_take(&c, '['))
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: model.merges: is missing or not an array", l->what);
+    QVL_TRY(check_merge_count(l, list->n_commas + 1));
+    int more = !qvl_scan_take(&c, ']');
+    while (more) {
+        QVL_TRY(read_merge(l, &c, rank++));
+        more = qvl_scan_take(&c, ',') && rank <= list->n_commas;
+        if (!more && !qvl_scan_take(&c, ']'))
+            return qvl_fail(l->err, QVL_E_FORMAT, "%s: model.merges: byte %zu: expected , or ]", l->what, c.at);
     }
     return 0;
 }
 
-/* merges.txt: one pair a line, the first line may be a "#version" note. */
-static int load_merges_text(struct loader *l, const char *s, size_t len)
+int qvl_vocab_load_merge_lines(struct qvl_vocab_loader *l, const char *s, size_t len)
 {
     size_t n = 0, rank = 0;
     for (size_t i = 0; i < len; i++)
@@ -253,7 +275,7 @@ static int load_merges_text(struct loader *l, const char *s, size_t len)
 /* ---------------------------------------------------------------- added tokens */
 
 /* A flag of an added token; absent = given default. */
-static int get_flag(struct loader *l, const json_t *token, const char *text, const char *name, int absent, int *value)
+static int get_flag(struct qvl_vocab_loader *l, const json_t *token, const char *text, const char *name, int absent, int *value)
 {
     const json_t *v = json_object_get(token, name);
     if (v && !json_is_boolean(v))
@@ -262,7 +284,7 @@ static int get_flag(struct loader *l, const json_t *token, const char *text, con
     return 0;
 }
 
-static int set_append(struct loader *l, struct qvl_added_set *set, const struct qvl_added *a)
+static int set_append(struct qvl_vocab_loader *l, struct qvl_added_set *set, const struct qvl_added *a)
 {
     if (set->n == set->cap) {
         size_t cap = set->cap ? set->cap * 2 : 32;
@@ -281,7 +303,7 @@ static int set_append(struct loader *l, struct qvl_added_set *set, const struct 
 }
 
 /* Enters an added token among the ids. Files may list it in the vocabulary as well, then under the same id. */
-static int claim_id(struct loader *l, int32_t id, const char *text, size_t len, int special)
+static int claim_id(struct qvl_vocab_loader *l, int32_t id, const char *text, size_t len, int special)
 {
     struct qvl_tokenizer *t = l->t;
     QVL_TRY(grow_ids(l, (size_t)id + 1));
@@ -299,7 +321,7 @@ static int claim_id(struct loader *l, int32_t id, const char *text, size_t len, 
 }
 
 /* One entry of added_tokens or added_tokens_decoder. */
-static int add_added(struct loader *l, json_int_t id, const json_t *token)
+static int add_added(struct qvl_vocab_loader *l, json_int_t id, const json_t *token)
 {
     const json_t *content = json_object_get(token, "content");
     if (!json_is_string(content))
@@ -312,9 +334,9 @@ static int add_added(struct loader *l, json_int_t id, const json_t *token)
     QVL_TRY(get_flag(l, token, s, "rstrip", 0, &rstrip));
     QVL_TRY(get_flag(l, token, s, "single_word", 0, &single));
     QVL_TRY(get_flag(l, token, s, "normalized", !special, &normalized));
-    if (len == 0 || len > MAX_ADDED_TOKEN)
+    if (len == 0 || len > QVL_VOCAB_MAX_ADDED)
         return qvl_fail(l->err, QVL_E_LIMIT, "%s: added token %" JSON_INTEGER_FORMAT ": %zu bytes, allowed are 1 to %d", l->what, id,
-                        len, MAX_ADDED_TOKEN);
+                        len, QVL_VOCAB_MAX_ADDED);
     if (single)
         return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: added token \"%.64s\": single_word is not supported", l->what, s);
     QVL_TRY(claim_id(l, (int32_t)id, s, len, special));
@@ -346,7 +368,7 @@ static int by_text(const void *pa, const void *pb)
     return a->n < b->n ? -1 : a->n > b->n;
 }
 
-static int sort_set(struct loader *l, struct qvl_added_set *set)
+static int sort_set(struct qvl_vocab_loader *l, struct qvl_added_set *set)
 {
     if (set->n)
         qsort(set->v, set->n, sizeof *set->v, by_text);
@@ -357,146 +379,52 @@ static int sort_set(struct loader *l, struct qvl_added_set *set)
     return 0;
 }
 
-static int load_added(struct loader *l, const json_t *list)
+int qvl_vocab_load_added(struct qvl_vocab_loader *l, const json_t *list)
 {
     if (list && !json_is_null(list) && !json_is_array(list))
         return qvl_fail(l->err, QVL_E_FORMAT, "%s: added_tokens: is not an array", l->what);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *token = json_array_get(list, i), *id = json_object_get(token, "id");
         const char *text = json_string_value(json_object_get(token, "content"));
-        QVL_TRY(check_id(l, "added_tokens", text ? text : "", id));
+        if (!json_is_integer(id))
+            return qvl_fail(l->err, QVL_E_FORMAT, "%s: added_tokens[%zu]: id is missing or not an integer", l->what, i);
+        QVL_TRY(check_id(l, "added_tokens", text ? text : "", json_integer_value(id)));
         QVL_TRY(add_added(l, json_integer_value(id), token));
     }
     return 0;
 }
 
-/* added_tokens_decoder of tokenizer_config.json: {"151643": {"content": ...}, ...} */
-static int load_added_decoder(struct loader *l, json_t *map)
+int qvl_vocab_load_added_decoder(struct qvl_vocab_loader *l, json_t *map)
 {
     const char *key;
     json_t *token;
     json_object_foreach(map, key, token) {
         char *end;
         long id = strtol(key, &end, 10);
-        if (end == key || *end || id < 0 || id >= MAX_IDS)
+        if (end == key || *end || id < 0 || id >= QVL_VOCAB_MAX_IDS)
             return qvl_fail(l->err, QVL_E_FORMAT, "%s: added_tokens_decoder: \"%.64s\" is not an id", l->what, key);
         QVL_TRY(add_added(l, id, token));
     }
     return 0;
 }
 
-/* ---------------------------------------------------------------- the pipeline */
+/* ---------------------------------------------------------------- begin and end */
 
-static int refuse(struct loader *l, const char *section, const json_t *found)
+int qvl_vocab_begin(struct qvl_vocab_loader *l, const char *what, qvl_err *err)
 {
-    const char *type = json_string_value(json_object_get(found, "type"));
-    return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: %s: \"%.64s\" is not what Qwen models use", l->what, section,
-                    type ? type : json_is_null(found) || !found ? "null" : "?");
-}
-
-static int is_type(const json_t *v, const char *type)
-{
-    const char *t = json_string_value(json_object_get(v, "type"));
-    return t && strcmp(t, type) == 0;
-}
-
-static int is_false(const json_t *object, const char *name)
-{
-    const json_t *v = json_object_get(object, name);
-    return v && json_is_false(v);
-}
-
-/* A section that is one step, or a Sequence of exactly one. */
-static const json_t *single(const json_t *v, const char *list)
-{
-    const json_t *steps = json_object_get(v, list);
-    return is_type(v, "Sequence") && json_array_size(steps) == 1 ? json_array_get(steps, 0) : v;
-}
-
-static int check_pipeline(struct loader *l, const json_t *root)
-{
-    const json_t *norm = single(json_object_get(root, "normalizer"), "normalizers");
-    l->t->nfc = is_type(norm, "NFC");
-    if (!l->t->nfc && norm && !json_is_null(norm))
-        return refuse(l, "normalizer", norm);
-
-    const json_t *pre = json_object_get(root, "pre_tokenizer"), *steps = json_object_get(pre, "pretokenizers");
-    const json_t *split = json_array_get(steps, 0), *bytes = json_array_get(steps, 1);
-    if (!is_type(pre, "Sequence") || json_array_size(steps) != 2)
-        return refuse(l, "pre_tokenizer", pre);
-    if (!is_type(split, "Split"))
-        return refuse(l, "pre_tokenizer.pretokenizers[0]", split);
-    const char *regex = json_string_value(json_object_get(json_object_get(split, "pattern"), "Regex"));
-    const char *behavior = json_string_value(json_object_get(split, "behavior"));
-    if (!regex || strcmp(regex, QVL_PRETOKENIZE_REGEX) != 0)
-        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: pre_tokenizer: the expression %.300s is not supported", l->what,
-                        regex ? regex : "(none)");
-    if (!behavior || strcmp(behavior, "Isolated") != 0 || !is_false(split, "invert"))
-        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: pre_tokenizer: Split must be Isolated and not inverted", l->what);
-    if (!is_type(bytes, "ByteLevel"))
-        return refuse(l, "pre_tokenizer.pretokenizers[1]", bytes);
-    if (!is_false(bytes, "add_prefix_space") || !is_false(bytes, "use_regex"))
-        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: pre_tokenizer: ByteLevel must have add_prefix_space and use_regex false",
-                        l->what);
-
-    const json_t *post = json_object_get(root, "post_processor");
-    if (post && !json_is_null(post) && !is_type(single(post, "processors"), "ByteLevel"))
-        return refuse(l, "post_processor", post);
-    const json_t *dec = json_object_get(root, "decoder");
-    return is_type(single(dec, "decoders"), "ByteLevel") ? 0 : refuse(l, "decoder", dec);
-}
-
-/* Options of the model section that would change the result must be off. Those about unknown characters cannot matter:
- * every byte has a token. */
-static int check_model(struct loader *l, const json_t *model)
-{
-    static const char *const text[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    const json_t *type = json_object_get(model, "type"), *dropout = json_object_get(model, "dropout");
-    if (!json_is_object(model))
-        return qvl_fail(l->err, QVL_E_FORMAT, "%s: model: is not an object", l->what);
-    if (type && !is_type(model, "BPE"))
-        return refuse(l, "model", model);
-    if (json_is_number(dropout) && json_number_value(dropout) != 0)
-        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: model.dropout: %g is not supported", l->what, json_number_value(dropout));
-    for (size_t i = 0; i < QVL_COUNT(text); i++) {
-        const char *s = json_string_value(json_object_get(model, text[i]));
-        if (s && *s)
-            return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: model.%s: \"%.64s\" is not supported", l->what, text[i], s);
-    }
-    if (json_is_true(json_object_get(model, "ignore_merges")))
-        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: model.ignore_merges is not supported", l->what);
-    return 0;
-}
-
-static int load_root(struct loader *l, const json_t *root)
-{
-    const json_t *model = json_object_get(root, "model");
-    if (!json_is_object(root))
-        return qvl_fail(l->err, QVL_E_FORMAT, "%s: is not an object", l->what);
-    QVL_TRY(check_pipeline(l, root));
-    QVL_TRY(check_model(l, model));
-    QVL_TRY(load_vocab(l, json_object_get(model, "vocab"), "model.vocab"));
-    QVL_TRY(load_merges(l, json_object_get(model, "merges")));
-    return load_added(l, json_object_get(root, "added_tokens"));
-}
-
-/* ---------------------------------------------------------------- opening */
-
-static int begin(struct loader *l, struct qvl_tokenizer **out, const char *what, qvl_err *err)
-{
-    *out = NULL;
-    *l = (struct loader){.what = what, .err = err};
+    *l = (struct qvl_vocab_loader){.what = what, .err = err};
     l->t = qvl_calloc(1, sizeof *l->t);
     if (!l->t)
         return qvl_fail_nomem(err, sizeof *l->t, what);
     qvl_buf_init(&l->t->pool, INT32_MAX);
-    qvl_buf_init(&l->a, MAX_TOKEN);
-    qvl_buf_init(&l->b, MAX_TOKEN);
+    struct qvl_buf *const scratch[] = {&l->a, &l->b, &l->left, &l->right};
+    for (size_t i = 0; i < QVL_COUNT(scratch); i++)
+        qvl_buf_init(scratch[i], SIZE_MAX / 4);
     init_alphabet(l->byte_of);
     return 0;
 }
 
-static int finish(struct loader *l, struct qvl_tokenizer **out, int rc)
+int qvl_vocab_finish(struct qvl_vocab_loader *l, struct qvl_tokenizer **out, int rc)
 {
     if (rc == 0)
         rc = sort_set(l, &l->t->raw);
@@ -505,75 +433,10 @@ static int finish(struct loader *l, struct qvl_tokenizer **out, int rc)
     if (rc < 0)
         qvl_tokenizer_close(&l->t);
     qvl_mem_free(l->slot);
-    qvl_buf_free(&l->a);
-    qvl_buf_free(&l->b);
+    struct qvl_buf *const scratch[] = {&l->a, &l->b, &l->left, &l->right};
+    for (size_t i = 0; i < QVL_COUNT(scratch); i++)
+        qvl_buf_free(scratch[i]);
     *out = l->t;
-    return rc;
-}
-
-int qvl_tokenizer_parse(struct qvl_tokenizer **out, const char *json, size_t len, const char *what, qvl_err *err)
-{
-    struct loader l;
-    json_t *root = NULL;
-    QVL_TRY(begin(&l, out, what, err));
-    int rc = qvl_json_parse(&root, json, len, what, err);
-    if (rc == 0)
-        rc = load_root(&l, root);
-    json_decref(root);
-    return finish(&l, out, rc);
-}
-
-/* vocab.json, merges.txt and, for the added tokens, tokenizer_config.json: the older form of the same tokenizer. */
-static int load_parts(struct loader *l, const char *vocab_path, const char *merges_path, const char *config_path)
-{
-    json_t *vocab = NULL, *config = NULL;
-    char *merges = NULL;
-    size_t len = 0;
-    int rc;
-    l->t->nfc = 1;
-    l->what = vocab_path;
-    QVL_TRY_DONE(qvl_json_read(&vocab, vocab_path, MAX_FILE, l->err));
-    QVL_TRY_DONE(load_vocab(l, vocab, "vocabulary"));
-    l->what = merges_path;
-    QVL_TRY_DONE(qvl_file_read(&merges, &len, merges_path, MAX_FILE, l->err));
-    QVL_TRY_DONE(load_merges_text(l, merges, len));
-    l->what = config_path;
-    QVL_TRY_DONE(qvl_json_read(&config, config_path, MAX_FILE, l->err));
-    QVL_TRY_DONE(load_added_decoder(l, json_object_get(config, "added_tokens_decoder")));
-done:
-    json_decref(vocab);
-    json_decref(config);
-    qvl_mem_free(merges);
-    return rc;
-}
-
-int qvl_tokenizer_open(struct qvl_tokenizer **out, const char *dir, qvl_err *err)
-{
-    static const char *const name[4] = {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"};
-    char *path[4] = {NULL}, *text = NULL;
-    size_t len = 0;
-    int rc = 0;
-    *out = NULL;
-    for (int i = 0; i < 4; i++) {
-        path[i] = qvl_path_join(dir, name[i]);
-        if (!path[i]) {
-            rc = qvl_fail_nomem(err, strlen(dir), dir);
-            goto done;
-        }
-    }
-    if (!qvl_file_exists(path[0]) && qvl_file_exists(path[1])) {
-        struct loader l;
-        QVL_TRY_DONE(begin(&l, out, dir, err));
-        rc = load_parts(&l, path[1], path[2], path[3]);
-        rc = finish(&l, out, rc);
-    } else {
-        QVL_TRY_DONE(qvl_file_read(&text, &len, path[0], MAX_FILE, err));
-        rc = qvl_tokenizer_parse(out, text, len, path[0], err);
-    }
-done:
-    for (int i = 0; i < 4; i++)
-        qvl_mem_free(path[i]);
-    qvl_mem_free(text);
     return rc;
 }
 

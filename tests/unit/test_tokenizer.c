@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -378,6 +379,87 @@ static void bad_pipelines(void **state)
     qvl_mem_free(json);
 }
 
+/* ---------------------------------------------------------------- folders */
+
+static void put_file(const char *dir, const char *name, const char *text, size_t len)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (!text) {
+        unlink(path);
+        return;
+    }
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, len, f), len);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* tokenizer.json, or vocab.json + merges.txt + tokenizer_config.json with the same content. */
+static void folders(void **state)
+{
+    (void)state;
+    static const char merges[] = "#version: 0.2\na b\r\nab c\n", config[] =
+        "{\"added_tokens_decoder\":{\"300\":{\"content\":\"<|im_end|>\",\"special\":true,\"normalized\":false}}}",
+                      bad[] = "{\"added_tokens_decoder\":{\"3x\":{\"content\":\"<|im_end|>\"}}}";
+    char dir[] = "/tmp/qvl-tokenizer-XXXXXX";
+    struct qvl_tokenizer *t;
+    qvl_err err;
+    size_t len;
+    char *json = small_json(",\"ab\":256,\"abc\":257", "\"a b\",\"ab c\"", "{\"id\":300,\"content\":\"<|im_end|>\",\"special\":true}", &len);
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(qvl_tokenizer_open(&t, dir, &err), QVL_E_NOTFOUND);
+    assert_non_null(strstr(err.msg, "tokenizer.json"));
+
+    char *vocab = strstr(json, "\"vocab\":") + 8, *end = strchr(strstr(vocab, "\"abc\""), '}') + 1;
+    put_file(dir, "vocab.json", vocab, (size_t)(end - vocab));
+    put_file(dir, "merges.txt", merges, sizeof merges - 1);
+    assert_int_equal(qvl_tokenizer_open(&t, dir, &err), QVL_E_NOTFOUND);
+    put_file(dir, "tokenizer_config.json", bad, sizeof bad - 1);
+    assert_int_equal(qvl_tokenizer_open(&t, dir, &err), QVL_E_FORMAT);
+    assert_non_null(strstr(err.msg, "3x"));
+    put_file(dir, "tokenizer_config.json", config, sizeof config - 1);
+    assert_int_equal(qvl_tokenizer_open(&t, dir, &err), 0);
+    CHECK_IDS(t, "abcab<|im_end|>", QVL_TRUST_ALL, 257, 256, 300);
+    assert_int_equal(qvl_tokenizer_size(t), 301);
+    qvl_tokenizer_close(&t);
+
+    put_file(dir, "merges.txt", "a b\nb c\n", 8);
+    put_file(dir, "tokenizer.json", json, len);
+    assert_int_equal(qvl_tokenizer_open(&t, dir, &err), 0); /* comes first */
+    CHECK_IDS(t, "abcab<|im_end|>", QVL_TRUST_ALL, 257, 256, 300);
+    qvl_tokenizer_close(&t);
+    put_file(dir, "tokenizer.json", "", 0);
+    assert_int_equal(qvl_tokenizer_open(&t, dir, &err), QVL_E_FORMAT);
+    for (size_t i = 0; i < 4; i++)
+        put_file(dir, (const char *const[]){"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"}[i], NULL, 0);
+    rmdir(dir);
+    qvl_mem_free(json);
+}
+
+/* Names may be written with escapes, white space may stand anywhere, and tokens outside the byte alphabet keep their text. */
+static void json_forms(void **state)
+{
+    (void)state;
+    struct qvl_tokenizer *t = small(" , \"\\u0061b\" : 256 ,\n\"\\ud83d\\ude42\":257, \"abab\":258", "\n\"\\u0061 b\" ,\n\t[ \"ab\" , \"ab\" ] ", "");
+    size_t n;
+    CHECK_IDS(t, "ababab", QVL_TRUST_NONE, 258, 256);
+    assert_memory_equal(qvl_tokenizer_bytes(t, 257, &n), "\xf0\x9f\x99\x82", 4);
+    assert_int_equal(n, 4);
+    qvl_tokenizer_close(&t);
+    refused(QVL_E_FORMAT, "vocab", ",\"\\ud83d\":256", "", "");
+    refused(QVL_E_FORMAT, "vocab", ",\"\\u00\":256", "", "");
+    refused(QVL_E_FORMAT, "vocab", ",\"\\q\":256", "", "");
+    refused(QVL_E_FORMAT, "vocab", ",\"a\nb\":256", "", "");
+    refused(QVL_E_FORMAT, "UTF-8", ",\"\xff\":256", "", "");
+    refused(QVL_E_FORMAT, "integer", ",\"ab\":256.0", "", "");
+    refused(QVL_E_FORMAT, "integer", ",\"ab\":0256", "", "");
+    refused(QVL_E_FORMAT, "vocab", ",\"ab\":256,", "", "");
+    refused(QVL_E_FORMAT, "twice", ",\"ab\":256,\"ab\":257", "", "");
+    refused(QVL_E_FORMAT, "merges", ",\"ab\":256", "\"a b\",", "");
+    refused(QVL_E_FORMAT, "merges", ",\"ab\":256", "\"a b\" \"a b\"", "");
+}
+
 int main(void)
 {
     size_t len;
@@ -398,7 +480,7 @@ int main(void)
         cmocka_unit_test(ids_as_the_reference), cmocka_unit_test(table), cmocka_unit_test(token_properties),
         cmocka_unit_test(invalid_bytes), cmocka_unit_test(user_text_has_no_control_tokens), cmocka_unit_test(seams),
         cmocka_unit_test(linear_time), cmocka_unit_test(merge_forms_and_order), cmocka_unit_test(added_token_flags),
-        cmocka_unit_test(bad_files), cmocka_unit_test(bad_pipelines),
+        cmocka_unit_test(bad_files), cmocka_unit_test(bad_pipelines), cmocka_unit_test(folders), cmocka_unit_test(json_forms),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     qvl_tokenizer_close(&qwen);
