@@ -52,6 +52,7 @@ void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const 
 
 /* Running softmax of one row: maximum m, sum l of exp(scale*(s - m)), o = sum exp(scale*(s - m)) v. */
 struct merge {
+    const struct qvl_attn_kernels *kernels;
     float scale;
     float *o, *m, *l;
 };
@@ -68,11 +69,16 @@ static void merge_block(struct merge to, int64_t row, int dv, const float *o, fl
     }
     if (m == -INFINITY)
         return;
-    float top = m > to.m[row] ? m : to.m[row], a = expf((to.m[row] - top) * to.scale), b = expf((m - top) * to.scale);
-    for (int d = 0; d < dv; d++)
-        acc[d] = acc[d] * a + o[d] * b;
+    /* One of the two factors is 1. A NaN maximum goes the second way and spoils the row, as it must. */
+    float a = 1, b = 1;
+    if (m > to.m[row]) {
+        a = expf((to.m[row] - m) * to.scale);
+        to.m[row] = m;
+    } else {
+        b = expf((m - to.m[row]) * to.scale);
+    }
+    to.kernels->merge(acc, o, a, b, dv);
     to.l[row] = to.l[row] * a + l * b;
-    to.m[row] = top;
 }
 
 static void store_row(const struct qvl_attention *op, int64_t kvh, int64_t row, const float *o, float l)
@@ -114,6 +120,7 @@ static struct work make_work(void *mem)
 
 struct attn {
     const struct qvl_attention *op;
+    const struct qvl_attn_kernels *kernels;
     void (*block)(const struct qvl_attn_block *b);
     enum qvl_arith a;
     int64_t group, rows; /* rows = n_tok * group */
@@ -153,10 +160,8 @@ static void run_block(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1
     float m[QVL_ATTN_ROWS], l[QVL_ATTN_ROWS];
     while (r < r1 && visible(at, r) <= p0) /* never falls with the row */
         r++;
-    /* Eight rows go as 4 + 4, not as 6 + 2. */
-    int64_t step = r < r1 ? ceil_div(r1 - r, ceil_div(r1 - r, QVL_ATTN_ROWS)) : 1;
-    for (; r < r1; r += step) {
-        int rows = (int)min_i64(step, r1 - r);
+    for (; r < r1; r += QVL_ATTN_ROWS) {
+        int rows = (int)min_i64(QVL_ATTN_ROWS, r1 - r);
         int64_t n = min_i64(visible(at, r + rows - 1) - p0, QVL_ATTN_BLOCK);
         for (int i = 0; i < rows; i++)
             limit[i] = min_i64(visible(at, r + i) - p0, n);
@@ -209,7 +214,7 @@ size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_arith a, int6
 static struct merge partial(const struct attn *at, const struct split *s, void *mem, int64_t kvh, int64_t b)
 {
     float *p = (float *)mem + s->floats * (size_t)(kvh * s->blocks + b);
-    return (struct merge){.scale = at->op->scale, .o = p, .m = p + at->rows * at->dv, .l = p + at->rows * (at->dv + 1)};
+    return (struct merge){.kernels = at->kernels, .scale = at->op->scale, .o = p, .m = p + at->rows * at->dv, .l = p + at->rows * (at->dv + 1)};
 }
 
 static void clear(struct merge to, int64_t rows)
@@ -236,7 +241,7 @@ static void attend_split(const struct attn *at, const struct split *s, const str
     qvl_team_share(t, n_kv * at->rows, 1, &lo, &hi);
     for (int64_t i = lo; i < hi; i++) {
         int64_t kvh = i / at->rows, row = i % at->rows, n = ceil_div(visible(at, row), QVL_ATTN_BLOCK);
-        struct merge sum = {.scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
+        struct merge sum = {.kernels = at->kernels, .scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
         clear(sum, 1);
         for (int64_t b = 0; b < n; b++) {
             struct merge p = partial(at, s, mem, kvh, b);
@@ -250,7 +255,7 @@ static void attend_split(const struct attn *at, const struct split *s, const str
 static void attend_tile(const struct attn *at, int64_t kvh, int64_t r0, const struct work *w)
 {
     int64_t r1 = min_i64(r0 + TILE_ROWS, at->rows), blocks = ceil_div(visible(at, r1 - 1), QVL_ATTN_BLOCK);
-    struct merge to = {.scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
+    struct merge to = {.kernels = at->kernels, .scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
     load_q(at, kvh, r0, r1, w->q);
     clear(to, r1 - r0);
     for (int64_t b = 0; b < blocks; b++)
@@ -262,7 +267,7 @@ static void attend_tile(const struct attn *at, int64_t kvh, int64_t r0, const st
 void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_attention *op,
                    const struct qvl_scratch *s)
 {
-    struct attn at = {.op = op, .a = a, .group = op->n_head / op->n_kv, .dv = qvl_attn_dv(op->head_dim)};
+    struct attn at = {.op = op, .kernels = k->attn, .a = a, .group = op->n_head / op->n_kv, .dv = qvl_attn_dv(op->head_dim)};
     at.rows = op->n_tok * at.group;
     at.block = a == QVL_ARITH_BF16 ? k->attn->block_bf16 : k->attn->block_f32;
     if (at.rows <= 0)

@@ -27,11 +27,14 @@ static int is_native(const struct qvl_matmul_kernels *mk, enum qvl_arith a, cons
 
 static int uses_gemv(const struct qvl_matmul_kernels *mk, int64_t m) { return m <= QVL_GEMV_MAX || !mk->mr; }
 
-/* Bytes of one member's copy of x for gemv. */
+/* Bytes from one row to the next in a member's copy of x for gemv. An odd number of cache lines: rows a power of two apart
+ * would compete for the same places in the first-level cache. */
+static size_t copy_stride(int64_t n_in, size_t elem) { return ((size_t)n_in * elem / QVL_ALIGN + 1) / 2 * 2 * QVL_ALIGN + QVL_ALIGN; }
+
 static size_t gemv_copy_bytes(int64_t m, int64_t n_in)
 {
     size_t n;
-    if (qvl_mul_size(&n, (size_t)min_i64(m, QVL_GEMV_MAX), qvl_round_up((size_t)n_in * 4, QVL_ALIGN)))
+    if (qvl_mul_size(&n, (size_t)min_i64(m, QVL_GEMV_MAX), copy_stride(n_in, 4)))
         return SIZE_MAX / 2;
     return n;
 }
@@ -94,7 +97,7 @@ static void gemv(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
         g.x_stride = op->x_stride;
         if (copy) {
             g.x = copy;
-            g.x_stride = (int64_t)(qvl_round_up((size_t)w->n_in * 4, QVL_ALIGN) / 4) * (native ? 2 : 1);
+            g.x_stride = (int64_t)(native ? copy_stride(w->n_in, 2) / 2 : copy_stride(w->n_in, 4) / 4);
             for (int j = 0; j < g.m; j++) {
                 const float *xr = x + j * op->x_stride;
                 if (native) {

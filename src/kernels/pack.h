@@ -16,7 +16,7 @@
  * so one load of K gives 16 scores without horizontal sums, and one load of V 16 outputs.
  *
  * ATTENTION works in blocks of QVL_ATTN_BLOCK positions that start at multiples of it. A block is computed from zero for
- * up to QVL_ATTN_ROWS query rows: scores s, their maximum M, p = exp(scale*(s - M)), L = sum p, O = p V. Blocks are merged
+ * up to QVL_ATTN_ROWS query rows (two register tiles, which share each piece of K and V in the first-level cache): scores s, their maximum M, p = exp(scale*(s - M)), L = sum p, O = p V. Blocks are merged
  * in ascending order. Which rows share a tile, and which thread computes which block, cannot change a result. */
 #ifndef QVL_KERNELS_PACK_H
 #define QVL_KERNELS_PACK_H
@@ -27,7 +27,8 @@
 #define QVL_MR_MAX     8
 #define QVL_KV_PANEL   16
 #define QVL_ATTN_BLOCK 512
-#define QVL_ATTN_ROWS  6
+#define QVL_ATTN_PART  128 /* positions whose V stays in the first-level cache while all rows use it */
+#define QVL_ATTN_ROWS  12
 #define QVL_HEAD_MAX   256
 
 /* Rows n0 <= n < n1 of a product for m <= QVL_GEMV_MAX tokens. */
@@ -76,6 +77,8 @@ struct qvl_attn_block {
 struct qvl_attn_kernels {
     void (*block_f32)(const struct qvl_attn_block *b);
     void (*block_bf16)(const struct qvl_attn_block *b);
+    /* acc = a*acc + b*o, n a multiple of 16. */
+    void (*merge)(float *acc, const float *o, float a, float b, int64_t n);
 };
 
 struct qvl_probe_kernels {

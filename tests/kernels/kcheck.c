@@ -235,7 +235,7 @@ int main(int argc, char **argv)
             if (i + 1 < argc && argv[i + 1][0] != '-')
                 only = argv[++i];
         } else {
-            fprintf(stderr, "usage: kcheck [--cpu LEVEL] [--seed N] [--bench [read|peak|gemv|gemm|attn]] [--threads N]\n");
+            fprintf(stderr, "usage: kcheck [--cpu LEVEL] [--seed N] [--bench [rows|gemv|gemm|attn]] [--threads N]\n");
             return 2;
         }
     }

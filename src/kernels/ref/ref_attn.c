@@ -50,4 +50,10 @@ static void block(const struct qvl_attn_block *b, int bf16)
 static void block_f32(const struct qvl_attn_block *b) { block(b, 0); }
 static void block_bf16(const struct qvl_attn_block *b) { block(b, 1); }
 
-const struct qvl_attn_kernels qvl_attn_kernels_ref = {.block_f32 = block_f32, .block_bf16 = block_bf16};
+static void merge(float *acc, const float *o, float a, float b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        acc[i] = (float)((double)acc[i] * a + (double)o[i] * b);
+}
+
+const struct qvl_attn_kernels qvl_attn_kernels_ref = {.block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};

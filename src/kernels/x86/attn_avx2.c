@@ -32,8 +32,9 @@ static float row_max(float *s, int64_t n16, int64_t limit)
 }
 
 /* Rows of scores become rows of probabilities in place; `pair` rounds them to bf16. */
-static void softmax(const struct qvl_attn_block *b, float *s, int64_t n16, int pair)
+static void softmax(const struct qvl_attn_block *b, float *s, int pair)
 {
+    const int64_t n16 = (b->n + 15) / 16 * 16;
     const __m256 scale = _mm256_set1_ps(b->scale);
     for (int i = 0; i < b->rows; i++, s += QVL_ATTN_BLOCK) {
         b->m[i] = row_max(s, n16, b->limit[i]);
@@ -50,28 +51,49 @@ static void softmax(const struct qvl_attn_block *b, float *s, int64_t n16, int p
     }
 }
 
+/* Scores and outputs; see ATTN_PRODUCTS in attn_avx512.h. */
+#define PRODUCTS(prefix, tile, PAIR)                                                                                  \
+    static void prefix##_scores(const struct qvl_attn_block *b, float *s)                                             \
+    {                                                                                                                 \
+        const int64_t panels = (b->n + 15) / 16, hd = b->head_dim, panel = hd * 64 / PAIR;                            \
+        const int first = b->rows <= 6 ? b->rows : (b->rows + 1) / 2;                                                 \
+        for (int64_t p = 0; p < panels; p++)                                                                          \
+            for (int r = 0, n = first; r < b->rows; r += n, n = b->rows - first)                                      \
+                BY_ROWS(n, tile, s + r * QVL_ATTN_BLOCK + p * 16, QVL_ATTN_BLOCK, 0, b->q + r * QVL_HEAD_MAX,         \
+                        QVL_HEAD_MAX, PAIR, (const char *)b->k + p * panel, 64, hd / PAIR);                           \
+    }                                                                                                                 \
+    static void prefix##_outputs(const struct qvl_attn_block *b, const float *s)                                      \
+    {                                                                                                                 \
+        const int64_t steps = (b->n + PAIR - 1) / PAIR, part = QVL_ATTN_PART / PAIR, dv = b->dv;                      \
+        const int first = b->rows <= 6 ? b->rows : (b->rows + 1) / 2;                                                 \
+        for (int64_t j = 0; j < steps; j += part)                                                                     \
+            for (int64_t d = 0; d < dv; d += 16)                                                                      \
+                for (int r = 0, n = first; r < b->rows; r += n, n = b->rows - first)                                  \
+                    BY_ROWS(n, tile, b->o + r * dv + d, dv, j > 0, s + r * QVL_ATTN_BLOCK + j * PAIR, QVL_ATTN_BLOCK, \
+                            PAIR, (const char *)b->v + (j * dv + d) * 4, dv * 4, steps - j < part ? steps - j : part); \
+    }
+PRODUCTS(f32, f32_, 1)
+PRODUCTS(pair, pair_, 2)
+
 static void block_f32(const struct qvl_attn_block *b)
 {
-    float *s = b->work;
-    const char *k = b->k, *v = b->v;
-    const int64_t panels = (b->n + 15) / 16, hd = b->head_dim, dv = b->dv;
-    for (int64_t p = 0; p < panels; p++)
-        BY_ROWS(b->rows, f32_, s + p * 16, QVL_ATTN_BLOCK, 0, b->q, QVL_HEAD_MAX, 1, k + p * hd * 64, 64, hd);
-    softmax(b, s, panels * 16, 0);
-    for (int64_t d = 0; d < dv; d += 16)
-        BY_ROWS(b->rows, f32_, b->o + d, dv, 0, s, QVL_ATTN_BLOCK, 1, v + d * 4, dv * 4, b->n);
+    f32_scores(b, b->work);
+    softmax(b, b->work, 0);
+    f32_outputs(b, b->work);
 }
 
 static void block_bf16(const struct qvl_attn_block *b)
 {
-    float *s = b->work;
-    const char *k = b->k, *v = b->v;
-    const int64_t panels = (b->n + 15) / 16, hd = b->head_dim, dv = b->dv;
-    for (int64_t p = 0; p < panels; p++)
-        BY_ROWS(b->rows, pair_, s + p * 16, QVL_ATTN_BLOCK, 0, b->q, QVL_HEAD_MAX, 2, k + p * hd * 32, 64, hd / 2);
-    softmax(b, s, panels * 16, 1);
-    for (int64_t d = 0; d < dv; d += 16)
-        BY_ROWS(b->rows, pair_, b->o + d, dv, 0, s, QVL_ATTN_BLOCK, 2, v + d * 4, dv * 4, (b->n + 1) / 2);
+    pair_scores(b, b->work);
+    softmax(b, b->work, 1);
+    pair_outputs(b, b->work);
 }
 
-const struct qvl_attn_kernels qvl_attn_kernels_avx2 = {.block_f32 = block_f32, .block_bf16 = block_bf16};
+static void merge(float *acc, const float *o, float a, float b, int64_t n)
+{
+    const __m256 va = _mm256_set1_ps(a), vb = _mm256_set1_ps(b);
+    for (int64_t i = 0; i < n; i += 8)
+        _mm256_storeu_ps(acc + i, _mm256_fmadd_ps(_mm256_loadu_ps(acc + i), va, _mm256_mul_ps(_mm256_loadu_ps(o + i), vb)));
+}
+
+const struct qvl_attn_kernels qvl_attn_kernels_avx2 = {.block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};

@@ -18,22 +18,25 @@ struct work {
 };
 _Static_assert(sizeof(struct work) <= QVL_ATTN_WORK, "work memory of an attention block");
 
-static void softmax(const struct qvl_attn_block *b, struct work *w, int64_t n16)
+ATTN_PRODUCTS(dp, uint32_t, dpx4_, dpx1_, 2, 1)
+
+static void softmax(const struct qvl_attn_block *b, struct work *w)
 {
-    const __m512 scale = _mm512_set1_ps(b->scale);
+    const __m512 scale = _mm512_set1_ps(b->scale * LOG2E);
+    const int64_t n16 = (b->n + 15) / 16 * 16;
     for (int i = 0; i < b->rows; i++) {
         float *s = w->s[i];
         b->m[i] = attn_max(s, n16, b->limit[i]);
         __m512 m = _mm512_set1_ps(b->m[i]), s0 = _mm512_setzero_ps(), s1 = s0;
         int64_t j = 0;
         for (; j + 32 <= n16; j += 32) {
-            __m512 e0 = attn_exp(s + j, scale, m), e1 = attn_exp(s + j + 16, scale, m);
+            __m512 e0 = attn_exp(s + j, scale, m, 5), e1 = attn_exp(s + j + 16, scale, m, 5);
             s0 = _mm512_add_ps(s0, e0);
             s1 = _mm512_add_ps(s1, e1);
             _mm512_storeu_si512(w->p[i] + j / 2, (__m512i)_mm512_cvtne2ps_pbh(e1, e0));
         }
         if (j < n16) {
-            __m512 e = attn_exp(s + j, scale, m);
+            __m512 e = attn_exp(s + j, scale, m, 5);
             s0 = _mm512_add_ps(s0, e);
             _mm256_storeu_si256((__m256i *)(void *)(w->p[i] + j / 2), (__m256i)_mm512_cvtneps_pbh(e));
         }
@@ -44,27 +47,17 @@ static void softmax(const struct qvl_attn_block *b, struct work *w, int64_t n16)
 static void block_bf16(const struct qvl_attn_block *b)
 {
     struct work *w = b->work;
-    const char *k = b->k, *v = b->v;
-    const int64_t panels = (b->n + 15) / 16, hd = b->head_dim, dv = b->dv;
-    int64_t p = 0, d = 0;
     for (int i = 0; i < b->rows; i++) /* already rounded: cutting is exact */
-        for (int64_t j = 0; j < hd; j += 16) {
-            __m512i u = _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes16(hd - j), b->q + i * QVL_HEAD_MAX + j));
+        for (int64_t j = 0; j < b->head_dim; j += 16) {
+            __m512i u = _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes16(b->head_dim - j), b->q + i * QVL_HEAD_MAX + j));
             _mm256_storeu_si256((__m256i *)(void *)(w->q[i] + j / 2), _mm512_cvtepi32_epi16(_mm512_srli_epi32(u, 16)));
         }
-    for (; p + 4 <= panels; p += 4)
-        ATTN_BY_ROWS(b->rows, dpx4_, w->s[0] + p * 16, QVL_ATTN_BLOCK, 0, w->q[0], QVL_HEAD_MAX / 2, 1, k + p * hd * 32, 64,
-                     hd * 32, hd / 2);
-    for (; p < panels; p++)
-        ATTN_BY_ROWS(b->rows, dpx1_, w->s[0] + p * 16, QVL_ATTN_BLOCK, 0, w->q[0], QVL_HEAD_MAX / 2, 1, k + p * hd * 32, 64, 0,
-                     hd / 2);
-    softmax(b, w, panels * 16);
-    for (; d + 64 <= dv; d += 64)
-        ATTN_BY_ROWS(b->rows, dpx4_, b->o + d, dv, 0, w->p[0], QVL_ATTN_BLOCK / 2, 1, v + d * 4, dv * 4, 64, (b->n + 1) / 2);
-    for (; d < dv; d += 16)
-        ATTN_BY_ROWS(b->rows, dpx1_, b->o + d, dv, 0, w->p[0], QVL_ATTN_BLOCK / 2, 1, v + d * 4, dv * 4, 0, (b->n + 1) / 2);
+    dp_scores(b, w->s[0], w->q[0], QVL_HEAD_MAX / 2);
+    softmax(b, w);
+    dp_outputs(b, w->p[0], QVL_ATTN_BLOCK / 2);
 }
 
 static void block_f32(const struct qvl_attn_block *b) { qvl_attn_kernels_avx512.block_f32(b); }
+static void merge(float *acc, const float *o, float a, float b, int64_t n) { qvl_attn_kernels_avx512.merge(acc, o, a, b, n); }
 
-const struct qvl_attn_kernels qvl_attn_kernels_avx512_bf16 = {.block_f32 = block_f32, .block_bf16 = block_bf16};
+const struct qvl_attn_kernels qvl_attn_kernels_avx512_bf16 = {.block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};

@@ -124,7 +124,7 @@ static void gelu_erf(float *x, int64_t n)
     for (int64_t i = 0; i < n; i += 8) {
         __m256 v = F32(x + i, n - i), a = _mm256_andnot_ps(sign, v);
         __m256 t = _mm256_div_ps(one, _mm256_fmadd_ps(a, _mm256_set1_ps(0.25f), one)), p = _mm256_set1_ps(g[9]);
-#pragma GCC unroll 9
+        QVL_UNROLL
         for (int j = 8; j >= 0; j--)
             p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(g[j]));
         __m256 q = _mm256_mul_ps(p, exp8(_mm256_mul_ps(_mm256_mul_ps(a, a), _mm256_set1_ps(-0.5f))));

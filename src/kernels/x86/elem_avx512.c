@@ -126,7 +126,7 @@ static void gelu_erf(float *x, int64_t n)
         __mmask16 m = lanes16(n - i);
         __m512 v = _mm512_maskz_loadu_ps(m, x + i), a = _mm512_abs_ps(v);
         __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(a, _mm512_set1_ps(0.25f), one)), p = _mm512_set1_ps(g[9]);
-#pragma GCC unroll 9
+        QVL_UNROLL
         for (int j = 8; j >= 0; j--)
             p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(g[j]));
         __m512 q = _mm512_mul_ps(p, exp16(_mm512_mul_ps(_mm512_mul_ps(a, a), _mm512_set1_ps(-0.5f))));

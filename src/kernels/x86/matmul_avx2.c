@@ -21,7 +21,7 @@ QVL_INLINE void row(const struct qvl_gemv *g, int64_t n, int i0, int M, enum qvl
     const char *base = (const char *)w->data + n * w->stride * size;
     const float *x = (const float *)g->x + i0 * g->x_stride;
     __m256 acc[2][4];
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int i = 0; i < M; i++)
         acc[0][i] = acc[1][i] = _mm256_setzero_ps();
     int64_t k = 0;
@@ -29,24 +29,24 @@ QVL_INLINE void row(const struct qvl_gemv *g, int64_t n, int i0, int M, enum qvl
         _mm_prefetch(base + k * size + PREFETCH, _MM_HINT_T0);
         if (type == QVL_DT_F32)
             _mm_prefetch(base + k * size + PREFETCH + 64, _MM_HINT_T0);
-#pragma GCC unroll 4
+        QVL_UNROLL
         for (int h = 0; h < 4; h++) {
             __m256 wv = load8(base + (k + 8 * h) * size, type);
-#pragma GCC unroll 4
+            QVL_UNROLL
             for (int i = 0; i < M; i++)
                 acc[h % 2][i] = _mm256_fmadd_ps(wv, _mm256_loadu_ps(x + i * g->x_stride + k + 8 * h), acc[h % 2][i]);
         }
     }
-#pragma GCC unroll 4
-    for (int h = 0; h < 4; h++, k += 8) {
-        if (k >= n_in)
-            break;
-        __m256 wv = load8_n(base + k * size, n_in - k, type);
-#pragma GCC unroll 4
-        for (int i = 0; i < M; i++)
-            acc[h % 2][i] = _mm256_fmadd_ps(wv, load8_n(x + i * g->x_stride + k, n_in - k, QVL_DT_F32), acc[h % 2][i]);
-    }
-#pragma GCC unroll 4
+    if (k < n_in) /* what is missing to 32 counts as zero */
+        QVL_UNROLL
+        for (int h = 0; h < 4; h++) {
+            int64_t at = k + 8 * h < n_in ? k + 8 * h : n_in;
+            __m256 wv = load8_n(base + at * size, n_in - at, type);
+            QVL_UNROLL
+            for (int i = 0; i < M; i++)
+                acc[h % 2][i] = _mm256_fmadd_ps(wv, load8_n(x + i * g->x_stride + at, n_in - at, QVL_DT_F32), acc[h % 2][i]);
+        }
+    QVL_UNROLL
     for (int i = 0; i < M; i++) {
         float *y = g->y + (i0 + i) * g->y_stride + n, sum = sum8(_mm256_add_ps(acc[0][i], acc[1][i]));
         if (g->bias)
@@ -86,7 +86,7 @@ QVL_INLINE void gemv_transposed(const struct qvl_gemv *g, enum qvl_dtype type)
                 for (int64_t j = 0; j < cols; j += 8) {
                     __m256 sum = _mm256_setzero_ps();
                     if (kn == 8 && cols - j >= 8)
-#pragma GCC unroll 8
+                        QVL_UNROLL
                         for (int u = 0; u < 8; u++)
                             sum = _mm256_fmadd_ps(_mm256_set1_ps(x[u]), load8(p + (u * w->stride + j) * size, type), sum);
                     else
@@ -133,7 +133,7 @@ QVL_INLINE void pack_rows(float *dst, const struct qvl_mat *w, int64_t n0, int64
         for (int64_t k = 0; k < kb; k += 8) {
             int64_t left = kb - k < 8 ? kb - k : 8;
             __m256 r[8];
-#pragma GCC unroll 8
+            QVL_UNROLL
             for (int i = 0; i < 8; i++) {
                 const char *p = (const char *)w->data + ((n0 + n + i) * w->stride + k0 + k) * size;
                 r[i] = n0 + n + i < w->n_out ? load8_n(p, left, type) : _mm256_setzero_ps();
@@ -141,7 +141,7 @@ QVL_INLINE void pack_rows(float *dst, const struct qvl_mat *w, int64_t n0, int64
             transpose8(r);
             float *d = dst + k * NR + n;
             if (left == 8)
-#pragma GCC unroll 8
+                QVL_UNROLL
                 for (int i = 0; i < 8; i++)
                     _mm256_storeu_ps(d + i * NR, r[i]);
             else

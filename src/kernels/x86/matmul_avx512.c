@@ -1,12 +1,10 @@
 /* matmul_avx512.c - matrix products in f32 with AVX-512: widened weights, fused multiply-add.
  *
- * gemv: two accumulators for each (row, token), over alternating vectors of 16 inner indices; the order of the sum is the
- * same for every number of tokens up to QVL_GEMV_MAX. */
+ * gemv: several rows at once share the loads of x, which for 8 tokens of f32 exceeds the first-level cache. One
+ * accumulator for each (row, token): the order of the sum is the same for every number of tokens up to QVL_GEMV_MAX. */
 #include "kernels/x86/matmul_avx512.h"
 
 #include "kernels/x86/tile_avx512.h"
-
-#define PREFETCH 4096 /* bytes ahead: the hardware stops at 4 KiB pages */
 
 /* ------------------------------------------------------------------ few tokens */
 
@@ -17,50 +15,45 @@ QVL_INLINE void rows(const struct qvl_gemv *g, int64_t n, int R, int M, enum qvl
     const int64_t n_in = w->n_in, size = type == QVL_DT_F32 ? 4 : 2;
     const char *base = (const char *)w->data + n * w->stride * size;
     const float *x = g->x;
-    __m512 acc[2][2][QVL_GEMV_MAX]; /* [half][row][token] */
-#pragma GCC unroll 2
+    __m512 acc[4][QVL_GEMV_MAX];
+    QVL_UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int i = 0; i < M; i++)
-            acc[0][r][i] = acc[1][r][i] = _mm512_setzero_ps();
+            acc[r][i] = _mm512_setzero_ps();
+    const int64_t ahead = prefetch_distance(R * w->stride * size);
     int64_t k = 0;
-    for (; k + 32 <= n_in; k += 32)
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; h++) {
-            __m512 wv[2];
-#pragma GCC unroll 2
-            for (int r = 0; r < R; r++) {
-                const char *p = base + (r * w->stride + k + 16 * h) * size;
-                wv[r] = load16_full(p, 0, type);
-                if (h == 0 || type == QVL_DT_F32)
-                    _mm_prefetch(p + PREFETCH, _MM_HINT_T0);
-            }
-#pragma GCC unroll 8
-            for (int i = 0; i < M; i++) {
-                __m512 xv = _mm512_loadu_ps(x + i * g->x_stride + k + 16 * h);
-#pragma GCC unroll 2
-                for (int r = 0; r < R; r++)
-                    acc[h][r][i] = _mm512_fmadd_ps(wv[r], xv, acc[h][r][i]);
-            }
-        }
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++, k += 16) {
-        if (k >= n_in)
-            break;
-        __mmask16 m = lanes16(n_in - k);
-#pragma GCC unroll 2
+    for (; k + 16 <= n_in; k += 16) {
+        __m512 wv[4];
+        QVL_UNROLL
         for (int r = 0; r < R; r++) {
-            __m512 wv = load16(base + (r * w->stride + k) * size, 0, type, m);
-#pragma GCC unroll 8
-            for (int i = 0; i < M; i++)
-                acc[h][r][i] = _mm512_fmadd_ps(wv, _mm512_maskz_loadu_ps(m, x + i * g->x_stride + k), acc[h][r][i]);
+            const char *p = base + (r * w->stride + k) * size;
+            wv[r] = load16_full(p, 0, type);
+            _mm_prefetch(p + ahead, _MM_HINT_T0);
+        }
+        QVL_UNROLL
+        for (int i = 0; i < M; i++) {
+            __m512 xv = _mm512_loadu_ps(x + i * g->x_stride + k);
+            QVL_UNROLL
+            for (int r = 0; r < R; r++)
+                acc[r][i] = _mm512_fmadd_ps(wv[r], xv, acc[r][i]);
         }
     }
-#pragma GCC unroll 2
+    if (k < n_in) {
+        __mmask16 m = lanes16(n_in - k);
+        QVL_UNROLL
+        for (int r = 0; r < R; r++) {
+            __m512 wv = load16(base + (r * w->stride + k) * size, 0, type, m);
+            QVL_UNROLL
+            for (int i = 0; i < M; i++)
+                acc[r][i] = _mm512_fmadd_ps(wv, _mm512_maskz_loadu_ps(m, x + i * g->x_stride + k), acc[r][i]);
+        }
+    }
+    QVL_UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int i = 0; i < M; i++) {
-            float *y = g->y + i * g->y_stride + n + r, sum = _mm512_reduce_add_ps(_mm512_add_ps(acc[0][r][i], acc[1][r][i]));
+            float *y = g->y + i * g->y_stride + n + r, sum = _mm512_reduce_add_ps(acc[r][i]);
             if (g->bias)
                 sum += g->bias[n + r];
             *y = g->add ? *y + sum : sum;
@@ -70,9 +63,11 @@ QVL_INLINE void rows(const struct qvl_gemv *g, int64_t n, int R, int M, enum qvl
 QVL_INLINE void all_rows(const struct qvl_gemv *g, int M, enum qvl_dtype type)
 {
     int64_t n = g->n0;
-    if (M <= 4)
-        for (; n + 2 <= g->n1; n += 2)
-            rows(g, n, 2, M, type);
+    if (M > 1 && M <= 4 && M * g->w->n_in * 4 > 49152) /* x outgrows the first-level cache: fewer passes over it */
+        for (; n + 4 <= g->n1; n += 4)
+            rows(g, n, 4, M, type);
+    for (; n + 2 <= g->n1; n += 2)
+        rows(g, n, 2, M, type);
     for (; n < g->n1; n++)
         rows(g, n, 1, M, type);
 }
@@ -116,8 +111,12 @@ QVL_INLINE void gemv_transposed(const struct qvl_gemv *g, enum qvl_dtype type)
                 for (int64_t j = 0; j < cols; j += 16) {
                     __m512 sum = _mm512_setzero_ps();
                     __mmask16 m = lanes16(cols - j);
+                    if (i == 0 && j % 32 == 0) /* the next eight stored rows: their strips are not neighbours */
+                        QVL_UNROLL
+                        for (int u = 8; u < 16; u++)
+                            _mm_prefetch(p + (u * w->stride + j) * size, _MM_HINT_T0);
                     if (kn == 8 && m == 0xffff)
-#pragma GCC unroll 8
+                        QVL_UNROLL
                         for (int u = 0; u < 8; u++)
                             sum = _mm512_fmadd_ps(_mm512_set1_ps(x[u]), load16_full(p + (u * w->stride + j) * size, 0, type), sum);
                     else
@@ -164,7 +163,7 @@ QVL_INLINE void pack_rows(float *dst, const struct qvl_mat *w, int64_t n0, int64
         for (int64_t k = 0; k < kb; k += 16) {
             __mmask16 m = lanes16(kb - k);
             __m512i r[16];
-#pragma GCC unroll 16
+            QVL_UNROLL
             for (int i = 0; i < 16; i++) {
                 const char *p = (const char *)w->data + ((n0 + n + i) * w->stride + k0 + k) * size;
                 r[i] = n0 + n + i < w->n_out ? _mm512_castps_si512(load16(p, 0, type, m)) : _mm512_setzero_si512();
@@ -172,7 +171,7 @@ QVL_INLINE void pack_rows(float *dst, const struct qvl_mat *w, int64_t n0, int64
             transpose16(r);
             float *d = dst + k * QVL_AVX512_NR + n;
             if (m == 0xffff)
-#pragma GCC unroll 16
+                QVL_UNROLL
                 for (int i = 0; i < 16; i++)
                     _mm512_storeu_ps(d + i * QVL_AVX512_NR, _mm512_castsi512_ps(r[i]));
             else
@@ -213,7 +212,7 @@ TILE_FN(tile6x4, float, TILE_ROWS6, TILE_VEC4, TILE_STEP_F32)
 
 void qvl_tile_avx512(float *c, const float *x, const float *w, int64_t kb, int first)
 {
-    tile6x4(c, QVL_AVX512_NR, !first, x, 1, QVL_AVX512_MR, (const char *)w, QVL_AVX512_NR * 4, 64, kb);
+    tile6x4(c, QVL_AVX512_NR, !first, x, 1, QVL_AVX512_MR, (const char *)w, QVL_AVX512_NR * 4, 64, kb, 0);
 }
 
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx512 = {

@@ -5,8 +5,6 @@
 #include "kernels/x86/matmul_avx512.h"
 #include "kernels/x86/tile_avx512_bf16.h"
 
-#define PREFETCH 4096
-
 QVL_INLINE __m512bh load32(const void *p, __mmask32 m) { return (__m512bh)_mm512_maskz_loadu_epi16(m, p); }
 QVL_INLINE __mmask32 lanes32(int64_t n) { return n >= 32 ? 0xffffffffu : (1u << n) - 1; }
 
@@ -17,49 +15,45 @@ QVL_INLINE void rows(const struct qvl_gemv *g, int64_t n, int R, int M)
     const struct qvl_mat *w = g->w;
     const int64_t n_in = w->n_in;
     const uint16_t *base = (const uint16_t *)w->data + n * w->stride, *x = g->x;
-    __m512 acc[2][2][QVL_GEMV_MAX]; /* [half][row][token] */
-#pragma GCC unroll 2
+    __m512 acc[4][QVL_GEMV_MAX];
+    QVL_UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int i = 0; i < M; i++)
-            acc[0][r][i] = acc[1][r][i] = _mm512_setzero_ps();
+            acc[r][i] = _mm512_setzero_ps();
+    const int64_t ahead = prefetch_distance(R * w->stride * 2);
     int64_t k = 0;
-    for (; k + 64 <= n_in; k += 64)
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; h++) {
-            __m512bh wv[2];
-#pragma GCC unroll 2
-            for (int r = 0; r < R; r++) {
-                const uint16_t *p = base + r * w->stride + k + 32 * h;
-                wv[r] = (__m512bh)_mm512_loadu_si512(p);
-                _mm_prefetch((const char *)p + PREFETCH, _MM_HINT_T0);
-            }
-#pragma GCC unroll 8
-            for (int i = 0; i < M; i++) {
-                __m512bh xv = (__m512bh)_mm512_loadu_si512(x + i * g->x_stride + k + 32 * h);
-#pragma GCC unroll 2
-                for (int r = 0; r < R; r++)
-                    acc[h][r][i] = _mm512_dpbf16_ps(acc[h][r][i], wv[r], xv);
-            }
-        }
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++, k += 32) {
-        if (k >= n_in)
-            break;
-        __mmask32 m = lanes32(n_in - k);
-#pragma GCC unroll 2
+    for (; k + 32 <= n_in; k += 32) {
+        __m512bh wv[4];
+        QVL_UNROLL
         for (int r = 0; r < R; r++) {
-            __m512bh wv = load32(base + r * w->stride + k, m);
-#pragma GCC unroll 8
-            for (int i = 0; i < M; i++)
-                acc[h][r][i] = _mm512_dpbf16_ps(acc[h][r][i], wv, load32(x + i * g->x_stride + k, m));
+            const uint16_t *p = base + r * w->stride + k;
+            wv[r] = (__m512bh)_mm512_loadu_si512(p);
+            _mm_prefetch((const char *)p + ahead, _MM_HINT_T0);
+        }
+        QVL_UNROLL
+        for (int i = 0; i < M; i++) {
+            __m512bh xv = (__m512bh)_mm512_loadu_si512(x + i * g->x_stride + k);
+            QVL_UNROLL
+            for (int r = 0; r < R; r++)
+                acc[r][i] = _mm512_dpbf16_ps(acc[r][i], wv[r], xv);
         }
     }
-#pragma GCC unroll 2
+    if (k < n_in) {
+        __mmask32 m = lanes32(n_in - k);
+        QVL_UNROLL
+        for (int r = 0; r < R; r++) {
+            __m512bh wv = load32(base + r * w->stride + k, m);
+            QVL_UNROLL
+            for (int i = 0; i < M; i++)
+                acc[r][i] = _mm512_dpbf16_ps(acc[r][i], wv, load32(x + i * g->x_stride + k, m));
+        }
+    }
+    QVL_UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int i = 0; i < M; i++) {
-            float *y = g->y + i * g->y_stride + n + r, sum = _mm512_reduce_add_ps(_mm512_add_ps(acc[0][r][i], acc[1][r][i]));
+            float *y = g->y + i * g->y_stride + n + r, sum = _mm512_reduce_add_ps(acc[r][i]);
             if (g->bias)
                 sum += g->bias[n + r];
             *y = g->add ? *y + sum : sum;
@@ -69,9 +63,11 @@ QVL_INLINE void rows(const struct qvl_gemv *g, int64_t n, int R, int M)
 QVL_INLINE void all_rows(const struct qvl_gemv *g, int M)
 {
     int64_t n = g->n0;
-    if (M <= 4)
-        for (; n + 2 <= g->n1; n += 2)
-            rows(g, n, 2, M);
+    if (M > 1 && M <= 4 && M * g->w->n_in * 2 > 49152) /* x outgrows the first-level cache: fewer passes over it */
+        for (; n + 4 <= g->n1; n += 4)
+            rows(g, n, 4, M);
+    for (; n + 2 <= g->n1; n += 2)
+        rows(g, n, 2, M);
     for (; n < g->n1; n++)
         rows(g, n, 1, M);
 }
@@ -99,7 +95,7 @@ static void pack_rows(uint32_t *dst, const struct qvl_mat *w, int64_t n0, int64_
         for (int64_t k = 0; k < kb; k += 32) {
             __mmask32 m = lanes32(kb - k);
             __m512i r[16];
-#pragma GCC unroll 16
+            QVL_UNROLL
             for (int i = 0; i < 16; i++) {
                 const uint16_t *p = (const uint16_t *)w->data + (n0 + n + i) * w->stride + k0 + k;
                 r[i] = n0 + n + i < w->n_out ? _mm512_maskz_loadu_epi16(m, p) : _mm512_setzero_si512();
@@ -107,7 +103,7 @@ static void pack_rows(uint32_t *dst, const struct qvl_mat *w, int64_t n0, int64_
             transpose16(r);
             uint32_t *d = dst + k / 2 * QVL_AVX512_NR + n;
             if (m == 0xffffffffu)
-#pragma GCC unroll 16
+                QVL_UNROLL
                 for (int i = 0; i < 16; i++)
                     _mm512_storeu_si512(d + i * QVL_AVX512_NR, r[i]);
             else
@@ -143,7 +139,7 @@ TILE_FN(tile6x4, uint32_t, TILE_ROWS6, TILE_VEC4, TILE_STEP_DP)
 
 static void tile_bf16(float *c, const uint32_t *x, const uint32_t *w, int64_t kp, int first)
 {
-    tile6x4(c, QVL_AVX512_NR, !first, x, 1, QVL_AVX512_MR, (const char *)w, QVL_AVX512_NR * 4, 64, kp);
+    tile6x4(c, QVL_AVX512_NR, !first, x, 1, QVL_AVX512_MR, (const char *)w, QVL_AVX512_NR * 4, 64, kp, 0);
 }
 
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx512_bf16 = {

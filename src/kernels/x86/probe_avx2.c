@@ -23,16 +23,18 @@ static uint64_t read_bytes(const void *p, size_t n)
 static double f32(int64_t iterations)
 {
     __m256 acc[12], x = _mm256_set1_ps(1e-3f), y = x;
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
+    QVL_UNROLL
+    for (int i = 0; i < 12; i++) {
         acc[i] = _mm256_setzero_ps();
+        __asm__ volatile("" : "+x"(acc[i])); /* or the compiler finds that all chains are equal */
+    }
     for (int64_t n = 0; n < iterations; n++) {
         __asm__ volatile("" : "+x"(x), "+x"(y));
-#pragma GCC unroll 12
+        QVL_UNROLL
         for (int i = 0; i < 12; i++)
             acc[i] = _mm256_fmadd_ps(x, y, acc[i]);
     }
-#pragma GCC unroll 12
+    QVL_UNROLL
     for (int i = 0; i < 12; i++)
         __asm__ volatile("" : : "x"(acc[i]));
     return 12.0 * 16.0 * (double)iterations;

@@ -23,16 +23,18 @@ static uint64_t read_bytes(const void *p, size_t n)
 static double f32(int64_t iterations)
 {
     __m512 acc[16], x = _mm512_set1_ps(1e-3f), y = _mm512_set1_ps(1e-3f);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
+    QVL_UNROLL
+    for (int i = 0; i < 16; i++) {
         acc[i] = _mm512_setzero_ps();
+        __asm__ volatile("" : "+v"(acc[i])); /* or the compiler finds that all chains are equal */
+    }
     for (int64_t n = 0; n < iterations; n++) {
         __asm__ volatile("" : "+v"(x), "+v"(y));
-#pragma GCC unroll 16
+        QVL_UNROLL
         for (int i = 0; i < 16; i++)
             acc[i] = _mm512_fmadd_ps(x, y, acc[i]);
     }
-#pragma GCC unroll 16
+    QVL_UNROLL
     for (int i = 0; i < 16; i++)
         __asm__ volatile("" : : "v"(acc[i]));
     return 16.0 * 32.0 * (double)iterations;

@@ -9,16 +9,18 @@ static double bf16(int64_t iterations)
 {
     __m512 acc[16];
     __m512i x = _mm512_set1_epi16(0x3a83), y = x; /* 1e-3 */
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
+    QVL_UNROLL
+    for (int i = 0; i < 16; i++) {
         acc[i] = _mm512_setzero_ps();
+        __asm__ volatile("" : "+v"(acc[i])); /* or the compiler finds that all chains are equal */
+    }
     for (int64_t n = 0; n < iterations; n++) {
         __asm__ volatile("" : "+v"(x), "+v"(y));
-#pragma GCC unroll 16
+        QVL_UNROLL
         for (int i = 0; i < 16; i++)
             acc[i] = _mm512_dpbf16_ps(acc[i], (__m512bh)x, (__m512bh)y);
     }
-#pragma GCC unroll 16
+    QVL_UNROLL
     for (int i = 0; i < 16; i++)
         __asm__ volatile("" : : "v"(acc[i]));
     return 16.0 * 64.0 * (double)iterations;

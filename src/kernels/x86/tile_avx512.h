@@ -4,9 +4,10 @@
  * named variables made by macros, because gcc 12 keeps an array of 24 in memory. Used by the matrix product (rows are
  * tokens), by q k^T (rows are queries, vectors are positions) and by p v (vectors are outputs).
  *
- * FN(name, ROWS, VECS, STEP) defines
- *   static void name(float *out, int64_t ldo, int load, const ELEM *a, row, step, const char *w, wstep, wvec, steps)
- * ELEM *a: row i, step s at a[i*arow + s*astep]; w: vector v of step s at w + s*wstep + v*wvec bytes. */
+ * TILE_FN(name, ELEM, ROWS, VECS, STEP) defines a function for
+ *   a  row i, step s at a[i*arow + s*astep], elements of type ELEM (f32, or pairs of bf16 as uint32_t)
+ *   w  vector v of step s at w + s*wstep + v*wvec bytes
+ *   out  [rows][ldo], overwritten or added to; `ahead` bytes beyond each w are prefetched, 0 = nothing. */
 #ifndef QVL_KERNELS_X86_TILE_AVX512_H
 #define QVL_KERNELS_X86_TILE_AVX512_H
 
@@ -24,6 +25,8 @@
 #define TILE_ADD(i, v) _mm512_storeu_ps(out + i * ldo + v * 16, _mm512_add_ps(_mm512_loadu_ps(out + i * ldo + v * 16), c##i##_##v));
 #define TILE_STORE_ROW(i, V) V(TILE_STORE, i)
 #define TILE_ADD_ROW(i, V) V(TILE_ADD, i)
+
+#define TILE_AHEAD(i, v) _mm_prefetch(w + v * wvec + ahead, _MM_HINT_T0);
 
 /* One f32 step. */
 #define TILE_LOAD_F32(i, v) __m512 w##v = _mm512_loadu_ps((const float *)(const void *)(w + v * wvec));
@@ -50,11 +53,14 @@
 /* The function around it. Arguments that are constants in the caller fold into addresses. */
 #define TILE_FN(name, ELEM, ROWS, V, STEP)                                                                            \
     QVL_INLINE void name(float *out, int64_t ldo, int add, const ELEM *a, int64_t arow, int64_t astep, const char *w, \
-                         int64_t wstep, int64_t wvec, int64_t steps)                                                  \
+                         int64_t wstep, int64_t wvec, int64_t steps, int64_t ahead)                                   \
     {                                                                                                                 \
         ROWS(TILE_ZERO_ROW, V)                                                                                        \
         for (int64_t s = 0; s < steps; s++, a += astep, w += wstep) {                                                 \
             STEP(ROWS, V)                                                                                             \
+            if (ahead) {                                                                                              \
+                V(TILE_AHEAD, 0)                                                                                      \
+            }                                                                                                         \
         }                                                                                                             \
         if (add) {                                                                                                    \
             ROWS(TILE_ADD_ROW, V)                                                                                     \

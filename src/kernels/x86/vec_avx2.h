@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "base/dtype.h"
-
-#define QVL_INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/inline.h"
 
 QVL_INLINE __m256 from_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
 
@@ -98,24 +97,24 @@ QVL_INLINE __m256 exp8(__m256 x)
 QVL_INLINE void transpose8(__m256 r[8])
 {
     __m256 t[8];
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
     }
-#pragma GCC unroll 2
+    QVL_UNROLL
     for (int i = 0; i < 8; i += 4) {
         r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
         r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
         r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
         r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
     }
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int i = 0; i < 4; i++) {
         t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
         t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
     }
-#pragma GCC unroll 8
+    QVL_UNROLL
     for (int i = 0; i < 8; i++)
         r[i] = t[i];
 }

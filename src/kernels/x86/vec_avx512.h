@@ -6,8 +6,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
-
-#define QVL_INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/inline.h"
 
 /* The first n lanes, 0 <= n; all of them from 16 on. */
 QVL_INLINE __mmask16 lanes16(int64_t n) { return n >= 16 ? 0xffffu : (__mmask16)((1u << n) - 1); }
@@ -61,16 +60,39 @@ QVL_INLINE __m512 exp16(__m512 x)
     return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
 }
 
+/* 2^t for t <= 0, for softmax: t = n + f, 2^f minimax of degree 6 (2e-9) or, when the result is rounded to bf16, 5 (9e-8).
+ * -inf gives 0, NaN stays. */
+QVL_INLINE __m512 exp2_16(__m512 t, int degree)
+{
+    t = _mm512_max_ps(_mm512_set1_ps(-200.0f), t); /* -inf - (-inf) would be NaN */
+    __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(t, n), p;
+    if (degree == 6) {
+        p = _mm512_set1_ps(0.00015353257185779512f);
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.001339900423772633f));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.00961843878030777f));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.05550331994891167f));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.24022647738456726f));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.6931471824645996f));
+    } else {
+        p = _mm512_set1_ps(0.0013264587614685297f);
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.009671619161963463f));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.0555073507130146f));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.24022240936756134f));
+        p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.6931470036506653f));
+    }
+    return _mm512_scalef_ps(_mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f)), n);
+}
+
 /* Transposes 16 vectors of 16 32-bit lanes in place. */
 QVL_INLINE void transpose16(__m512i r[16])
 {
     __m512i t[16];
-#pragma GCC unroll 8
+    QVL_UNROLL
     for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
     }
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int i = 0; i < 16; i += 4) {
         r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
         r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
@@ -78,14 +100,14 @@ QVL_INLINE void transpose16(__m512i r[16])
         r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
     }
     /* r[4g+c], 128-bit lane l: rows 4g.., column 4l+c */
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int c = 0; c < 4; c++) {
         t[c] = _mm512_shuffle_i32x4(r[c], r[4 + c], 0x88);
         t[4 + c] = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0x88);
         t[8 + c] = _mm512_shuffle_i32x4(r[c], r[4 + c], 0xdd);
         t[12 + c] = _mm512_shuffle_i32x4(r[8 + c], r[12 + c], 0xdd);
     }
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int c = 0; c < 4; c++) {
         r[c] = _mm512_shuffle_i32x4(t[c], t[4 + c], 0x88);
         r[8 + c] = _mm512_shuffle_i32x4(t[c], t[4 + c], 0xdd);
