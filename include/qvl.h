@@ -204,6 +204,8 @@ typedef struct qvl_gen_params {
     void *on_text_ud;
     qvl_progress_fn progress; /* may be NULL */
     void *progress_ud;
+    int no_draft;             /* 1 = one token a step. By default tokens that repeat earlier text are drafted and confirmed
+                                 several at a time when that is faster; the answer is the same */
 } qvl_gen_params;
 
 /* Defaults from the model's generation_config.json; m may be NULL (then: greedy). */
@@ -226,6 +228,7 @@ typedef struct qvl_result {
     uint32_t n_prompt;         /* length of the whole prompt in tokens */
     uint32_t n_prompt_new;     /* of these, computed in this call (the others were in the cache) */
     double vision_ms, prompt_ms, decode_ms; /* wall time */
+    uint32_t n_drafted, n_accepted; /* drafted tokens that were computed, and those of them that were right */
 } qvl_result;
 
 /* Generates the assistant's next message, streams it to on_text and appends it to the conversation. `out` may be NULL.

@@ -61,6 +61,13 @@ void qvl_sequence_add_text(struct qvl_sequence *s, int32_t id)
     s->next++;
 }
 
+void qvl_sequence_drop_text(struct qvl_sequence *s, int64_t n)
+{
+    assert(n <= s->n && (!s->n_span || s->span[s->n_span - 1].first + s->span[s->n_span - 1].n <= s->n - n));
+    s->n -= n;
+    s->next -= n;
+}
+
 int qvl_sequence_add_media(struct qvl_sequence *s, int32_t pad, int rows, int cols, int media, const uint64_t key[2], qvl_err *err)
 {
     assert(s->n + (int64_t)rows * cols <= s->cap);

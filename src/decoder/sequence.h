@@ -30,6 +30,8 @@ void qvl_sequence_free(struct qvl_sequence *s);
 void qvl_sequence_clear(struct qvl_sequence *s);
 /* A text token; needs room. All axes get `next`, which grows by one. */
 void qvl_sequence_add_text(struct qvl_sequence *s, int32_t id);
+/* Takes back the last n tokens, which must be text. */
+void qvl_sequence_drop_text(struct qvl_sequence *s, int64_t n);
 /* rows*cols pads of a picture: (next, next+r, next+c) row by row, then next += max(rows, cols). Needs room for the tokens. */
 int qvl_sequence_add_media(struct qvl_sequence *s, int32_t pad, int rows, int cols, int media, const uint64_t key[2], qvl_err *err);
 /* Number of leading tokens that are the same in both: ids, and for pads the picture's key. */

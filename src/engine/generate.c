@@ -8,7 +8,13 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "engine/draft.h"
 #include "engine/internal.h"
+
+/* Leaves a loop on failure. */
+#define QVL_TRY_BREAK(rc, call) \
+    if (((rc) = (call)) < 0)    \
+    break
 
 enum { PIECE = 1024 }; /* bytes of one token's text that are handled without allocation; longer tokens go in parts */
 #define TRACE_LOGITS_BYTES ((size_t)256 << 20) /* logits of all positions are recorded up to this size */
@@ -223,46 +229,96 @@ static int is_end(const struct qvl_model *m, int32_t id)
     return 0;
 }
 
+/* Tokens on their way through the decoder: rows of logits of the last step, and the draft they were computed for. */
+struct steps {
+    struct qvl_draft draft;
+    int32_t guess[QVL_DRAFT_MAX];
+    int n_guess;  /* drafted tokens of the last step */
+    int row;      /* of them, already confirmed; logits row in use */
+    double ms;    /* time of the last step */
+};
+
+/* Takes the tokens of the last draft that were not confirmed out of the sequence. */
+static void drop_rest(struct qvl_session *s, struct steps *st)
+{
+    qvl_sequence_drop_text(&s->kv, st->n_guess - st->row);
+    if (st->ms > 0)
+        qvl_draft_learn(&st->draft, st->n_guess, st->row, st->ms);
+    st->n_guess = st->row = 0;
+    st->ms = 0;
+}
+
+/* Makes the logits that follow `id` available, by confirming a drafted token or by a new step. */
+static int advance(struct qvl_session *s, struct steps *st, int32_t id, int64_t left, qvl_err *err)
+{
+    const struct qvl_config *c = &s->model->config;
+    if (st->row < st->n_guess && st->guess[st->row] == id) {
+        st->row++;
+        return 0;
+    }
+    drop_rest(s, st);
+    qvl_sequence_add_text(&s->kv, id);
+    if (left > s->p.n_ctx - s->kv.n)
+        left = s->p.n_ctx - s->kv.n;
+    if (left > s->p.n_chunk - 1)
+        left = s->p.n_chunk - 1;
+    st->n_guess = qvl_draft_guess(&st->draft, st->guess, s->kv.id, s->kv.n, c->image_token, c->video_token, left);
+    for (int i = 0; i < st->n_guess; i++)
+        qvl_sequence_add_text(&s->kv, st->guess[i]);
+    double start = qvl_now_ms();
+    qvl_alloc_guard_up();
+    int rc = qvl_decoder_step(s->decoder, &s->kv, s->kv.n - 1 - st->n_guess, s->kv.n, 1 + st->n_guess, s->logits, NULL, NULL, err);
+    qvl_alloc_guard_down();
+    st->ms = qvl_now_ms() - start;
+    if (rc < 0) {
+        qvl_sequence_drop_text(&s->kv, 1 + st->n_guess);
+        st->n_guess = 0;
+    }
+    return rc;
+}
+
 static int decode(struct qvl_session *s, struct answer *a, const qvl_gen_params *p, const struct qvl_gen_extra *extra,
                   qvl_result *r, qvl_err *err)
 {
     struct qvl_trace *logits_trace = extra->generated_logits ? extra->trace : NULL;
-    int64_t limit = s->p.n_ctx - s->kv.n;
+    struct steps st = {0};
+    size_t V = (size_t)s->model->config.text.n_vocab;
+    int64_t limit = s->p.n_ctx - s->kv.n + 1; /* the last token needs no place in the cache */
+    int rc = 0;
     if (p->max_tokens && p->max_tokens < limit)
         limit = p->max_tokens;
+    qvl_draft_init(&st.draft, p->no_draft || extra->trace);
     r->finish = QVL_FINISH_LENGTH;
     for (int64_t i = 0; i < limit; i++) {
         int32_t id;
+        const float *logits = s->logits + (size_t)st.row * V;
         if (atomic_load_explicit(&s->cancel, memory_order_relaxed) || a->cancelled) {
             r->finish = QVL_FINISH_CANCELLED;
             break;
         }
         qvl_alloc_guard_up();
-        int rc = qvl_sampler_pick(&s->sampler, s->logits, &id, err);
+        rc = qvl_sampler_pick(&s->sampler, logits, &id, err);
         qvl_alloc_guard_down();
-        QVL_TRY(rc);
-        qvl_trace_add(logits_trace, QVL_DT_F32, s->logits, 1, s->model->config.text.n_vocab, "generated_logits");
-        QVL_TRY(qvl_ids_add(&s->ids, id, err));
+        if (rc < 0)
+            break;
+        qvl_trace_add(logits_trace, QVL_DT_F32, logits, 1, (int64_t)V, "generated_logits");
+        QVL_TRY_BREAK(rc, qvl_ids_add(&s->ids, id, err));
         if (is_end(s->model, id)) {
             r->finish = QVL_FINISH_STOP;
             break;
         }
-        QVL_TRY(put_token(a, id, err));
+        QVL_TRY_BREAK(rc, put_token(a, id, err));
         if (a->stopped) {
             r->finish = QVL_FINISH_STOP;
             break;
         }
-        if (i + 1 == limit)
-            break;
-        qvl_sequence_add_text(&s->kv, id);
-        qvl_alloc_guard_up();
-        rc = qvl_decoder_step(s->decoder, &s->kv, s->kv.n - 1, s->kv.n, 1, s->logits, NULL, NULL, err);
-        qvl_alloc_guard_down();
-        if (rc < 0)
-            s->kv.n--;
-        QVL_TRY(rc);
+        if (i + 1 < limit)
+            QVL_TRY_BREAK(rc, advance(s, &st, id, limit - i - 2, err));
     }
-    return finish_text(a, err);
+    drop_rest(s, &st);
+    r->n_drafted = st.draft.drafted;
+    r->n_accepted = st.draft.accepted;
+    return rc < 0 ? rc : finish_text(a, err);
 }
 
 /* Splits "reasoning</think>answer" of thinking models; line feeds around both are dropped as the template does. */

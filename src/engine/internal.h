@@ -56,7 +56,7 @@ struct qvl_session {
     struct qvl_decoder *decoder;
     struct qvl_sampler sampler;
     struct qvl_arena arena;          /* sampler and logits */
-    float *logits;                   /* [n_vocab] */
+    float *logits;                   /* [QVL_DRAFT_MAX + 1][n_vocab] */
     struct qvl_chat chat;
     struct qvl_media **media;        /* [n_media]; NULL = free slot */
     size_t n_media;

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "engine/draft.h"
 #include "engine/internal.h"
 
 enum { AUTO_CONTEXT = 32768, AUTO_CHECKED = 4096, DEFAULT_CHUNK = 512 };
@@ -95,12 +96,12 @@ static int open_parts(struct qvl_session *s, int chosen_ctx, qvl_err *err)
     struct qvl_arena count = {0};
     size_t V = (size_t)m->config.text.n_vocab;
     qvl_sampler_take(&s->sampler, &count, m->config.text.n_vocab);
-    qvl_arena_take(&count, V, sizeof(float));
+    qvl_arena_take(&count, (QVL_DRAFT_MAX + 1) * V, sizeof(float));
     if (count.overflow)
         return qvl_fail(err, QVL_E_LIMIT, "a vocabulary of %zu: size overflows", V);
     QVL_TRY(qvl_arena_open(&s->arena, count.used, err));
     qvl_sampler_take(&s->sampler, &s->arena, m->config.text.n_vocab);
-    s->logits = qvl_arena_take(&s->arena, V, sizeof(float));
+    s->logits = qvl_arena_take(&s->arena, (QVL_DRAFT_MAX + 1) * V, sizeof(float));
     return 0;
 }
 
