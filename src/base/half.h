@@ -40,4 +40,25 @@ static inline float qvl_f16_to_f32(uint16_t h)
     return f;
 }
 
+/* Round to nearest, ties to even; too large becomes infinity, NaN stays NaN. */
+static inline uint16_t qvl_f32_to_f16(float f)
+{
+    uint32_t u, mag, sign;
+    memcpy(&u, &f, 4);
+    sign = (u >> 16) & 0x8000u;
+    mag = u & 0x7fffffffu;
+    if (mag > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u);
+    if (mag >= 0x477ff000u) /* 65520 and more */
+        return (uint16_t)(sign | 0x7c00u);
+    if (mag < 0x38800000u) { /* below 2^-14: adding 0.5 leaves the value in units of 2^-24 in the low bits, rounded */
+        float a;
+        memcpy(&a, &mag, 4);
+        a += 0.5f;
+        memcpy(&u, &a, 4);
+        return (uint16_t)(sign | (u - 0x3f000000u));
+    }
+    return (uint16_t)(sign | ((mag - 0x38000000u + 0xfffu + ((mag >> 13) & 1u)) >> 13));
+}
+
 #endif

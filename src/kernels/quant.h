@@ -12,11 +12,17 @@
  *   q8 unit, 1088 bytes: 2 groups x 8 vectors x 64 bytes, then scales [2][16] f16.
  *       In vector i of a group, lane r holds inputs 4i..4i+3 of row r as q + 128 (unsigned, for dot products that want
  *       one unsigned operand).
+ * Inputs beyond the matrix in a group that begins inside have the scale of the group.
  *
  * Activations: int8 with one f32 scale for each block of QVL_ACT_BLOCK inputs (the last may be shorter), largest magnitude
  * 127, nearest even; beside them int32 sums of each group of 32 for the constant that the unsigned weights carry.
- *   y[n] = sum_blocks xs[b] * sum_groups_of_b s[n][g] * (dot(u, x) - offset * sum_x[g]),   offset 8 or 128
- * All integer sums are exact at every level; only the order of the f32 sums may differ between few tokens and many.
+ *
+ * Product, with one fixed order of operations at every level and for any number of tokens:
+ *   d[g] = sum over the group of u*x, minus offset * sum of x       int32, exact; offset 8 (q4) or 128 (q8)
+ *   B[b] = fma(s[n][g], (float)d[g], B[b])   over the groups of block b in ascending order, from 0
+ *   c    = fma(xs[b], B[b], c)               over the blocks in ascending order, from 0
+ *   y[n] = c + bias[n], or y[n] + (c + bias[n])
+ * So results are equal bit for bit at all levels, for any m, team size and way of cutting tokens into chunks.
  * A block or weight row with non-finite values gives non-finite results, never a trap. */
 #ifndef QVL_KERNELS_QUANT_H
 #define QVL_KERNELS_QUANT_H
@@ -25,6 +31,9 @@
 
 enum { QVL_GROUP = 32, QVL_PANEL_ROWS = 16, QVL_UNIT_INPUTS = 64, QVL_ACT_BLOCK = 256 };
 enum { QVL_Q4_UNIT_BYTES = 576, QVL_Q8_UNIT_BYTES = 1088 };
+enum { QVL_QUANT_GEMV_MAX = 8 };
+
+struct qvl_quant_kernels;
 
 /* Bytes of a packed matrix of QVL_DT_Q4 or QVL_DT_Q8; 0 on overflow or for another type. */
 size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in);
@@ -34,8 +43,10 @@ size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in);
  *   q4: for every group the scale is searched (about 40 candidates around max/8 of either sign and max/7, then the closed-form
  *       least-squares scale for the chosen integers, rounded to f16) that minimises sum_i weight[i] * (w_i - s*(u_i-8))^2.
  *   q8: s = max/127 rounded to f16, nearest even.
- * importance: [n_in] non-negative weights (mean square of the inputs in a calibration run), or NULL for equal ones.
- * work: at least qvl_quant_work_bytes(n_in). Returns the weighted square error and the weighted square norm summed over rows. */
+ * Scales beyond f16 are clamped to 65504; groups below 2^-30 become zero; groups with a non-finite weight get scale NaN.
+ * importance: [n_in] non-negative, finite weights (mean square of the inputs in a calibration run), or NULL for equal ones.
+ * work: at least qvl_quant_work_bytes(n_in), 64-byte aligned. Returns the weighted square error and the weighted square norm
+ * summed over rows (NaN when a weight is not finite). The packed bytes are equal at all levels. */
 struct qvl_quant_error {
     double error, norm;
 };
@@ -43,26 +54,72 @@ size_t qvl_quant_work_bytes(int64_t n_in);
 struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
                                       const float *importance, const struct qvl_kernels *k, void *work);
 
+/* The same with the kernels of a chosen level. */
+struct qvl_quant_error qvl_quant_pack_with(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
+                                           const float *importance, const struct qvl_kernels *k, const struct qvl_quant_kernels *qk,
+                                           void *work);
+
 /* One row of a packed matrix as f32 [n_in]: embedding look-up, tests. */
 void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row);
 
-/* Rows of activations, int8. */
+/* The product for op->w of QVL_DT_Q4 or QVL_DT_Q8: what qvl_matmul calls, with the contract of team operations. */
+size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n_in, int n_threads);
+void qvl_quant_matmul(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+                      const struct qvl_scratch *s);
+
+/* ------------------------------------------------------------------ inner kernels, private to src/kernels */
+
+/* r tokens side by side, as the kernels read them; n_pad = n_in rounded up to QVL_UNIT_INPUTS. */
 struct qvl_act {
-    int8_t *q;       /* [m][n_pad], n_pad = n_in rounded up to QVL_UNIT_INPUTS, zero behind n_in */
-    float *scale;    /* [m][ceil(n_in/QVL_ACT_BLOCK)] */
-    int32_t *sum;    /* [m][n_pad/QVL_GROUP] */
+    const int8_t *q;      /* [n_pad/4][r][4], zero behind n_in */
+    const int32_t *start; /* [n_pad/QVL_GROUP][r]: -offset * sum of the group, where a dot product starts */
+    const float *scale;   /* [ceil(n_in/QVL_ACT_BLOCK)][r] */
 };
 
-/* What a level provides; assembled in kernels.c like the other tables. */
+/* Panels p0 <= p < p1 of a product for m <= QVL_QUANT_GEMV_MAX tokens. */
+struct qvl_quant_gemv {
+    float *y; /* [m][n_out] */
+    const void *w;
+    struct qvl_act x; /* r = m */
+    const float *bias;
+    int64_t y_stride, n_in, n_out, p0, p1;
+    int m, add;
+};
+
+/* One group of 16 rows, for packing. */
+struct qvl_quant_group {
+    float x[QVL_GROUP][QVL_PANEL_ROWS]; /* overwritten */
+    float weight[QVL_GROUP];            /* largest 1 */
+    int weighted;                       /* 0: weights are 1, and not read */
+    void *codes;                        /* out: the vectors of the group */
+    uint16_t scale[QVL_PANEL_ROWS];     /* out: f16 */
+    double error, norm;                 /* out: summed over rows */
+};
+
+/* What a level provides. Index 0 is q4, 1 is q8. */
 struct qvl_quant_kernels {
     const char *name;
-    /* One row: x[n_in] f32 -> q[n_pad], scale, sum. Bit-equal at every level. */
+    /* One row: x[n_in] f32 -> q[n_pad], scale[blocks], sum[n_pad/QVL_GROUP]. A block that holds a non-finite value gets scale
+     * NaN and zeros, one whose largest magnitude is below 2^-100 zeros. */
     void (*quantise)(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t n_in);
-    /* y[j*y_stride + n] for panels [p0, p1) and tokens j < m, 1 <= m <= 8: streams the weights once. */
-    void (*gemv[2])(float *y, int64_t y_stride, const void *w, int64_t n_in, int64_t n_out, int64_t p0, int64_t p1,
-                    const struct qvl_act *x, int m, const float *bias, int add); /* [0] q4, [1] q8 */
-    /* Many tokens: internals of matmul_quant.c, see there. */
-    const void *tile;
+    void (*gemv[2])(const struct qvl_quant_gemv *g); /* streams the weights once */
+    void (*pack_group[2])(struct qvl_quant_group *g);
+    /* Many tokens, in tiles of mr tokens x nv panels; mr = 0: gemv does everything. Work on one block of activations:
+     * expand: n_units consecutive units of one panel to w [2*n_units][8][64] bytes, scale [2*n_units][16] f32.
+     * tile:   c[mr][nv*16] = fma(x scale, sum over groups, c), c taken as 0 when `first`.
+     *         w [nv][QVL_ACT_BLOCK/4][64], ws [nv][QVL_ACT_BLOCK/QVL_GROUP][16]. */
+    int mr, nv;
+    void (*expand[2])(uint8_t *w, float *scale, const void *packed, int64_t n_units);
+    void (*tile[2])(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first);
+    /* Independent int8 dot products on registers; returns the operations done (2 per multiply-add). */
+    double (*probe)(int64_t iterations);
 };
+
+extern const struct qvl_quant_kernels qvl_quant_kernels_ref;
+#if defined(__x86_64__)
+extern const struct qvl_quant_kernels qvl_quant_kernels_avx2, qvl_quant_kernels_avx_vnni, qvl_quant_kernels_avx512_vnni;
+#elif defined(__aarch64__)
+extern const struct qvl_quant_kernels qvl_quant_kernels_neon_dotprod;
+#endif
 
 #endif

@@ -1,0 +1,283 @@
+/* matmul_quant.c - y = x W^T + bias for packed integer weights: quantises the activations, cuts the work for a team, calls
+ * the inner kernels of the level. Layouts and the order of sums are in quant.h.
+ *
+ * Few tokens: every member quantises all of them for itself (cheaper than a barrier) and streams one contiguous range of
+ * panels. Many tokens: the team packs a chunk of activations once,
+ *   [block of 256 inputs][tile of mr tokens] each as a struct qvl_act
+ * then each member takes blocks of nv panels: expands them block by block into its first-level cache and runs over the
+ * tiles, with the f32 sums [tile][mr][nv*16] in its second-level cache. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/quant.h"
+
+#define CHUNK_TOKENS 512 /* packed at once, and summed in one task */
+#define MIN_TASK     48  /* below this, expanding the weights costs more than balance gains */
+#define BLOCK_GROUPS (QVL_ACT_BLOCK / QVL_GROUP)
+#define BLOCK_UNITS  (QVL_ACT_BLOCK / QVL_UNIT_INPUTS)
+
+static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Activations of n_in inputs for `rows` tokens, in one piece of memory. */
+struct act_size {
+    int64_t n_pad, n_group, n_block;
+    size_t q, start, scale, all; /* bytes */
+};
+
+static struct act_size act_size(int64_t n_in, int64_t rows)
+{
+    struct act_size s = {.n_block = ceil_div(n_in, QVL_ACT_BLOCK), .n_pad = ceil_div(n_in, QVL_UNIT_INPUTS) * QVL_UNIT_INPUTS};
+    s.n_group = s.n_pad / QVL_GROUP;
+    s.q = qvl_round_up((size_t)(s.n_pad * rows), QVL_ALIGN);
+    s.start = qvl_round_up((size_t)(s.n_group * rows) * 4, QVL_ALIGN);
+    s.scale = qvl_round_up((size_t)(s.n_block * rows) * 4, QVL_ALIGN);
+    s.all = s.q + s.start + s.scale;
+    return s;
+}
+
+/* Writable views into such memory. */
+struct act_mem {
+    int8_t *q;
+    int32_t *start;
+    float *scale;
+};
+
+static struct act_mem act_mem(char *p, const struct act_size *s)
+{
+    return (struct act_mem){(int8_t *)p, (int32_t *)(void *)(p + s->q), (float *)(void *)(p + s->q + s->start)};
+}
+
+struct plan {
+    struct act_size row, chunk;
+    size_t expanded, scales, sums; /* private to a member */
+    size_t own;                    /* all that is private, with one row */
+};
+
+static int64_t tokens_in_chunk(const struct qvl_quant_kernels *k, int64_t m)
+{
+    int64_t chunks = ceil_div(m, CHUNK_TOKENS), tile = k->mr ? k->mr : 1;
+    return ceil_div(ceil_div(m, chunks), tile) * tile;
+}
+
+static struct plan make_plan(const struct qvl_quant_kernels *k, int64_t tokens, int64_t n_in)
+{
+    struct plan p = {.row = act_size(n_in, 1), .chunk = act_size(n_in, tokens)};
+    p.expanded = (size_t)k->nv * QVL_ACT_BLOCK * QVL_PANEL_ROWS;
+    p.scales = (size_t)k->nv * BLOCK_GROUPS * QVL_PANEL_ROWS * 4;
+    p.sums = qvl_round_up((size_t)tokens * (size_t)k->nv * QVL_PANEL_ROWS * 4, QVL_ALIGN);
+    p.own = p.row.all + p.expanded + p.scales + p.sums;
+    return p;
+}
+
+static int uses_gemv(const struct qvl_quant_kernels *k, int64_t m) { return m <= QVL_QUANT_GEMV_MAX || !k->mr; }
+
+size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n_in, int n_threads)
+{
+    size_t need, n;
+    if (n_in > (int64_t)1 << 40) /* so that the sizes below cannot overflow */
+        return SIZE_MAX;
+    /* Enough for every m up to this one: a session sizes its scratch once. */
+    n = act_size(n_in, min_i64(m, QVL_QUANT_GEMV_MAX)).all + act_size(n_in, 1).all;
+    if (qvl_mul_size(&need, n, (size_t)n_threads))
+        return SIZE_MAX;
+    if (!uses_gemv(k, m)) {
+        struct plan p = make_plan(k, min_i64(m, CHUNK_TOKENS) + k->mr, n_in);
+        if (qvl_mul_size(&n, p.own, (size_t)n_threads) || qvl_add_size(&n, n, p.chunk.all))
+            return SIZE_MAX;
+        need = n > need ? n : need;
+    }
+    return need;
+}
+
+/* Copies one quantised row to place j of r: every fourth-byte word, group and block at a stride of r. */
+static void place_row(const struct act_mem *dst, const struct act_mem *row, const struct act_size *s, int64_t r, int64_t j, int32_t offset)
+{
+    for (int64_t i = 0; i < s->n_pad / 4; i++)
+        memcpy(dst->q + (i * r + j) * 4, row->q + i * 4, 4);
+    for (int64_t i = 0; i < s->n_group; i++)
+        dst->start[i * r + j] = -offset * row->start[i];
+    for (int64_t i = 0; i < s->n_block; i++)
+        dst->scale[i * r + j] = row->scale[i];
+}
+
+static int32_t offset_of(const struct qvl_mat *w) { return w->type == QVL_DT_Q4 ? 8 : 128; }
+
+/* ------------------------------------------------------------------ few tokens */
+
+static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, const struct qvl_scratch *s)
+{
+    const struct qvl_mat *w = op->w;
+    const struct act_size row_size = act_size(w->n_in, 1), size = act_size(w->n_in, min_i64(op->m, QVL_QUANT_GEMV_MAX));
+    const size_t own = row_size.all + size.all;
+    assert(s->bytes >= own * (size_t)t->n);
+    char *mem = (char *)s->mem + own * (size_t)t->id;
+    struct act_mem row = act_mem(mem, &row_size);
+    struct qvl_quant_gemv g = {.w = w->data, .bias = op->bias, .y_stride = op->y_stride, .n_in = w->n_in, .n_out = w->n_out, .add = op->add};
+    qvl_team_share(t, ceil_div(w->n_out, QVL_PANEL_ROWS), 1, &g.p0, &g.p1);
+    qvl_team_barrier(t);
+    for (int64_t i = 0; i < op->m; i += QVL_QUANT_GEMV_MAX) {
+        g.m = (int)min_i64(op->m - i, QVL_QUANT_GEMV_MAX);
+        g.y = op->y + i * op->y_stride;
+        const struct act_size now = act_size(w->n_in, g.m);
+        struct act_mem all = act_mem(mem + row_size.all, &now);
+        for (int j = 0; j < g.m; j++) {
+            k->quantise(row.q, row.scale, row.start, op->x + (i + j) * op->x_stride, w->n_in);
+            place_row(&all, &row, &row_size, g.m, j, offset_of(w));
+        }
+        g.x = (struct qvl_act){all.q, all.start, all.scale};
+        k->gemv[w->type == QVL_DT_Q8](&g);
+    }
+}
+
+/* ------------------------------------------------------------------ many tokens */
+
+struct many {
+    const struct qvl_quant_kernels *k;
+    const struct qvl_matmul *op;
+    struct plan plan;
+    struct act_mem x;      /* packed chunk */
+    struct act_mem row;    /* private */
+    uint8_t *expanded;     /* private */
+    float *scales, *sums;  /* private */
+    int64_t row0, tiles;   /* the chunk: first token, tiles */
+    int64_t n_unit;        /* of a panel */
+};
+
+/* Groups in block b. */
+static int64_t block_groups(const struct many *g, int64_t b)
+{
+    return min_i64(BLOCK_GROUPS, g->plan.row.n_group - b * BLOCK_GROUPS);
+}
+
+static struct act_mem tile_of(const struct many *g, int64_t b, int64_t tile)
+{
+    const int64_t mr = g->k->mr, groups = block_groups(g, b);
+    const int64_t group = (b * BLOCK_GROUPS * g->tiles + tile * groups) * mr; /* in groups of tokens, tiles before this one */
+    return (struct act_mem){g->x.q + group * QVL_GROUP, g->x.start + group, g->x.scale + (b * g->tiles + tile) * mr};
+}
+
+/* Tiles [lo, hi) of the chunk: quantised, and zero where tokens are missing. */
+static void pack_tiles(const struct many *g, int64_t lo, int64_t hi)
+{
+    const struct qvl_mat *w = g->op->w;
+    const int64_t mr = g->k->mr;
+    for (int64_t tile = lo; tile < hi; tile++)
+        for (int64_t j = 0; j < mr; j++) {
+            const int64_t token = g->row0 + tile * mr + j;
+            if (token < g->op->m) {
+                g->k->quantise(g->row.q, g->row.scale, g->row.start, g->op->x + token * g->op->x_stride, w->n_in);
+            } else {
+                memset(g->row.q, 0, g->plan.row.all);
+            }
+            for (int64_t b = 0; b < g->plan.row.n_block; b++) {
+                const int64_t groups = block_groups(g, b), first = b * BLOCK_GROUPS;
+                const struct act_size part = {.n_pad = groups * QVL_GROUP, .n_group = groups, .n_block = 1};
+                const struct act_mem src = {g->row.q + first * QVL_GROUP, g->row.start + first, g->row.scale + b}, dst = tile_of(g, b, tile);
+                place_row(&dst, &src, &part, mr, j, offset_of(w));
+            }
+        }
+}
+
+/* nv panels from p0 on, units of block b, to the private buffers; panels beyond the matrix become zero. */
+static void expand(const struct many *g, int64_t p0, int64_t b)
+{
+    const struct qvl_mat *w = g->op->w;
+    const int kind = w->type == QVL_DT_Q8;
+    const size_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES;
+    const int64_t panels = ceil_div(w->n_out, QVL_PANEL_ROWS);
+    for (int64_t v = 0; v < g->k->nv; v++) {
+        uint8_t *dst = g->expanded + v * QVL_ACT_BLOCK * QVL_PANEL_ROWS;
+        float *scale = g->scales + v * BLOCK_GROUPS * QVL_PANEL_ROWS;
+        if (p0 + v < panels) {
+            const char *src = (const char *)w->data + (size_t)((p0 + v) * g->n_unit + b * BLOCK_UNITS) * unit;
+            g->k->expand[kind](dst, scale, src, block_groups(g, b) / 2);
+        } else {
+            memset(dst, 0, QVL_ACT_BLOCK * QVL_PANEL_ROWS);
+            memset(scale, 0, BLOCK_GROUPS * QVL_PANEL_ROWS * 4);
+        }
+    }
+}
+
+/* Sums to their place. */
+static void store_sums(const struct many *g, int64_t row, int64_t rows, int64_t n0)
+{
+    const struct qvl_matmul *op = g->op;
+    const int64_t width = (int64_t)g->k->nv * QVL_PANEL_ROWS, n = min_i64(width, op->w->n_out - n0);
+    for (int64_t i = 0; i < rows; i++) {
+        float *restrict y = op->y + (row + i) * op->y_stride + n0;
+        const float *restrict c = g->sums + i * width, *b = op->bias ? op->bias + n0 : NULL;
+        if (op->add && b)
+            for (int64_t j = 0; j < n; j++)
+                y[j] += c[j] + b[j];
+        else if (op->add)
+            for (int64_t j = 0; j < n; j++)
+                y[j] += c[j];
+        else if (b)
+            for (int64_t j = 0; j < n; j++)
+                y[j] = c[j] + b[j];
+        else
+            memcpy(y, c, (size_t)n * sizeof *y);
+    }
+}
+
+/* Tiles t0 <= tile < t1 times the panels from p0 on. */
+static void run_task(const struct many *g, int64_t t0, int64_t t1, int64_t p0)
+{
+    const struct qvl_quant_kernels *k = g->k;
+    const int kind = g->op->w->type == QVL_DT_Q8;
+    const int64_t size = (int64_t)k->mr * k->nv * QVL_PANEL_ROWS;
+    for (int64_t b = 0; b < g->plan.row.n_block; b++) {
+        const int64_t groups = block_groups(g, b);
+        expand(g, p0, b);
+        for (int64_t t = t0; t < t1; t++) {
+            const struct act_mem a = tile_of(g, b, t);
+            const struct qvl_act x = {a.q, a.start, a.scale};
+            k->tile[kind](g->sums + (t - t0) * size, g->expanded, g->scales, &x, groups, b == 0);
+        }
+    }
+    const int64_t row = g->row0 + t0 * k->mr;
+    store_sums(g, row, min_i64((t1 - t0) * k->mr, g->op->m - row), p0 * QVL_PANEL_ROWS);
+}
+
+static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, const struct qvl_scratch *s)
+{
+    const struct qvl_mat *w = op->w;
+    const int64_t chunk = tokens_in_chunk(k, op->m), blocks = ceil_div(ceil_div(w->n_out, QVL_PANEL_ROWS), k->nv);
+    struct many g = {.k = k, .op = op, .plan = make_plan(k, chunk, w->n_in), .n_unit = ceil_div(w->n_in, QVL_UNIT_INPUTS)};
+    assert(s->bytes >= g.plan.chunk.all + g.plan.own * (size_t)t->n);
+    char *own = (char *)s->mem + g.plan.chunk.all + g.plan.own * (size_t)t->id;
+    g.x = act_mem(s->mem, &g.plan.chunk);
+    g.row = act_mem(own, &g.plan.row);
+    g.expanded = (uint8_t *)own + g.plan.row.all;
+    g.scales = (float *)(void *)(g.expanded + g.plan.expanded);
+    g.sums = (float *)(void *)(g.expanded + g.plan.expanded + g.plan.scales);
+    for (g.row0 = 0; g.row0 < op->m; g.row0 += chunk) {
+        g.tiles = ceil_div(min_i64(chunk, op->m - g.row0), k->mr);
+        /* Tall tasks expand each panel once; shorter ones when there are too few for the team. */
+        int64_t task = g.tiles, lo, hi;
+        while (task * k->mr > MIN_TASK && blocks * ceil_div(g.tiles, task) < 4 * (int64_t)t->n)
+            task = (task + 1) / 2;
+        qvl_team_barrier(t);
+        qvl_team_share(t, g.tiles, 1, &lo, &hi);
+        pack_tiles(&g, lo, hi);
+        qvl_team_barrier(t);
+        qvl_team_share(t, blocks * ceil_div(g.tiles, task), 1, &lo, &hi);
+        for (int64_t i = lo; i < hi; i++) {
+            const int64_t t0 = i / blocks * task;
+            run_task(&g, t0, min_i64(t0 + task, g.tiles), i % blocks * k->nv);
+        }
+    }
+}
+
+void qvl_quant_matmul(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+                      const struct qvl_scratch *s)
+{
+    if (op->m <= 0 || op->w->n_out <= 0)
+        return;
+    if (uses_gemv(k, op->m) || op->w->n_in <= 0)
+        few(t, k, op, s);
+    else
+        many(t, k, op, s);
+}

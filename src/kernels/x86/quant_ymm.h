@@ -1,0 +1,325 @@
+/* quant_ymm.h - integer kinds with 256-bit vectors: one vector is four inputs of 8 rows, half of a stored vector.
+ *
+ * The file that includes it defines how the bytes of one group are multiplied:
+ *   dots_begin(start)      an accumulator
+ *   dots_q4(acc, u, x)     adds u*x, u = 0..15
+ *   dots_q8(acc, w, x)     adds w*x, w in the form that q8_operand makes of stored bytes
+ *   dots_end_q4(acc, start), dots_end_q8(acc)   int32 sums of the group */
+#ifndef QVL_KERNELS_X86_QUANT_YMM_H
+#define QVL_KERNELS_X86_QUANT_YMM_H
+
+#include <string.h>
+
+#include "kernels/quant.h"
+#include "kernels/x86/vec_avx2.h"
+
+#define QV_LANES 8
+typedef __m256 qv;
+typedef __m256i qvi;
+QVL_INLINE qv qv_set(float a) { return _mm256_set1_ps(a); }
+QVL_INLINE qv qv_load(const float *p) { return _mm256_loadu_ps(p); }
+QVL_INLINE void qv_store(float *p, qv v) { _mm256_storeu_ps(p, v); }
+QVL_INLINE qv qv_mul(qv a, qv b) { return _mm256_mul_ps(a, b); }
+QVL_INLINE qv qv_add(qv a, qv b) { return _mm256_add_ps(a, b); }
+QVL_INLINE qv qv_sub(qv a, qv b) { return _mm256_sub_ps(a, b); }
+QVL_INLINE qv qv_div(qv a, qv b) { return _mm256_div_ps(a, b); }
+QVL_INLINE qv qv_min(qv a, qv b) { return _mm256_min_ps(a, b); }
+QVL_INLINE qv qv_max(qv a, qv b) { return _mm256_max_ps(a, b); }
+QVL_INLINE qv qv_pick(qv a, qv b, qv x, qv y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+QVL_INLINE qvi qvi_from(qv v) { return _mm256_cvtps_epi32(v); }
+QVL_INLINE qvi qvi_or(qvi a, qvi b) { return _mm256_or_si256(a, b); }
+QVL_INLINE qvi qvi_shl(qvi a, int bits) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
+QVL_INLINE void qvi_store(void *p, qvi v) { _mm256_storeu_si256((__m256i *)p, v); }
+#include "kernels/quant_group.h"
+
+#define PREFETCH 6144 /* bytes ahead in the stream of weights: hardware prefetch stops at the end of a page */
+#define BLOCK_UNITS (QVL_ACT_BLOCK / QVL_UNIT_INPUTS)
+
+QVL_INLINE __m256i load_bytes(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+
+QVL_INLINE __m256i word(const int8_t *q)
+{
+    int32_t v;
+    memcpy(&v, q, 4);
+    return _mm256_set1_epi32(v);
+}
+
+QVL_INLINE __m256 half_scales(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+/* ------------------------------------------------------------------ activations */
+
+QVL_INLINE int32_t sum_lanes(__m256i v)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+/* Largest bit pattern without sign: NaN above infinity above all numbers. n is a multiple of 8. */
+QVL_INLINE uint32_t largest_bits(const float *x, int64_t n)
+{
+    __m256i a = _mm256_setzero_si256(), mask = _mm256_set1_epi32(0x7fffffff);
+    for (int64_t i = 0; i < n; i += 8)
+        a = _mm256_max_epi32(a, _mm256_and_si256(load_bytes(x + i), mask));
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+
+/* 32 values to bytes, and their sum. */
+QVL_INLINE int32_t quantise_group(int8_t *q, const float *x, float inverse)
+{
+    const __m256 f = _mm256_set1_ps(inverse);
+    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), f)), b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), f));
+    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), f)), d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), f));
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)); /* 128-bit halves interleave */
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)(void *)q, bytes);
+    return sum_lanes(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
+}
+
+static void quantise(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t n_in)
+{
+    float last[QVL_ACT_BLOCK]; /* a block that is not whole, zeros behind it */
+    for (int64_t k0 = 0; k0 < n_in; k0 += QVL_ACT_BLOCK, scale++) {
+        const float *block = x + k0;
+        int64_t n = QVL_ACT_BLOCK;
+        if (n_in - k0 < n) {
+            n = (n_in - k0 + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS * QVL_UNIT_INPUTS;
+            memset(last, 0, sizeof last);
+            memcpy(last, block, (size_t)(n_in - k0) * 4);
+            block = last;
+        }
+        const uint32_t bits = largest_bits(block, n);
+        float largest;
+        memcpy(&largest, &bits, 4);
+        if (bits < 0x7f800000u && largest >= 0x1p-100f) {
+            *scale = largest / 127;
+            for (int64_t i = 0; i < n; i += QVL_GROUP, q += QVL_GROUP)
+                *sum++ = quantise_group(q, block + i, 127 / largest);
+        } else {
+            *scale = bits >= 0x7f800000u ? NAN : 0;
+            memset(q, 0, (size_t)n);
+            memset(sum, 0, (size_t)(n / QVL_GROUP) * 4);
+            q += n;
+            sum += n / QVL_GROUP;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ few tokens */
+
+/* Sums of one group of 8 rows for M of the r tokens that are interleaved. */
+QVL_INLINE void group_dots(__m256i *s, const char *w, const int8_t *q, const int32_t *start, int64_t r, int kind, int M)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int j = 0; j < M; j++)
+        s[j] = dots_begin(start[j]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++, q += 8 * r) {
+        __m256i even, odd;
+        if (kind) {
+            even = q8_operand(load_bytes(w + i * 128));
+            odd = q8_operand(load_bytes(w + i * 128 + 64));
+        } else {
+            __m256i both = load_bytes(w + i * 64);
+            even = _mm256_and_si256(both, nibble);
+            odd = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < M; j++)
+            s[j] = kind ? dots_q8(s[j], even, word(q + 4 * j)) : dots_q4(s[j], even, word(q + 4 * j));
+#pragma GCC unroll 4
+        for (int j = 0; j < M; j++)
+            s[j] = kind ? dots_q8(s[j], odd, word(q + 4 * (r + j))) : dots_q4(s[j], odd, word(q + 4 * (r + j)));
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < M; j++)
+        s[j] = kind ? dots_end_q8(s[j]) : dots_end_q4(s[j], start[j]);
+}
+
+/* Where a call works: a block of inputs, 8 rows, some of r tokens. */
+struct part {
+    const char *w; /* vectors of the first unit, from the first of the 8 rows on */
+    const char *ws; /* scales likewise */
+    const int8_t *q;
+    const int32_t *start;
+    const float *scale;
+    int64_t r, n_unit;
+};
+
+/* c[j] = fma(x scale, sum over groups, c[j]). */
+QVL_INLINE void block_rows(__m256 *c, struct part p, int kind, int M)
+{
+    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, half = kind ? 512 : 256;
+    __m256 b[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < M; j++)
+        b[j] = _mm256_setzero_ps();
+    for (int64_t u = 0; u < p.n_unit; u++, p.w += unit, p.ws += unit)
+        for (int h = 0; h < 2; h++, p.q += 32 * p.r, p.start += p.r) {
+            __m256i s[4];
+            group_dots(s, p.w + h * half, p.q, p.start, p.r, kind, M);
+            const __m256 ws = half_scales(p.ws + h * 32);
+#pragma GCC unroll 4
+            for (int j = 0; j < M; j++)
+                b[j] = _mm256_fmadd_ps(ws, _mm256_cvtepi32_ps(s[j]), b[j]);
+        }
+#pragma GCC unroll 4
+    for (int j = 0; j < M; j++)
+        c[j] = _mm256_fmadd_ps(_mm256_set1_ps(p.scale[j]), b[j], c[j]);
+}
+
+/* Up to 4 tokens at a time: 16 registers hold no more. The block is in the first-level cache after the first pass. */
+QVL_INLINE void block_tokens(__m256 *c, const struct part *p, int kind, int m)
+{
+    for (int j = 0; j < m; j += 4) {
+        struct part now = *p;
+        now.q += 4 * j;
+        now.start += j;
+        now.scale += j;
+        switch (m - j) {
+        case 1: block_rows(c + j, now, kind, 1); break;
+        case 2: block_rows(c + j, now, kind, 2); break;
+        case 3: block_rows(c + j, now, kind, 3); break;
+        default: block_rows(c + j, now, kind, 4); break;
+        }
+    }
+}
+
+QVL_INLINE void store_rows(const struct qvl_quant_gemv *g, const __m256 *c, int64_t row)
+{
+    const int64_t n = g->n_out - row;
+    if (n <= 0)
+        return;
+    for (int j = 0; j < g->m; j++) {
+        float *y = g->y + j * g->y_stride + row;
+        __m256 v = c[j];
+        if (g->bias)
+            v = _mm256_add_ps(v, load8_n(g->bias + row, n, QVL_DT_F32));
+        if (g->add)
+            v = _mm256_add_ps(load8_n(y, n, QVL_DT_F32), v);
+        store8_n(y, n, v);
+    }
+}
+
+QVL_INLINE void gemv(const struct qvl_quant_gemv *g, int kind)
+{
+    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, n_unit = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
+    const char *w = (const char *)g->w + g->p0 * n_unit * unit;
+    for (int64_t panel = g->p0; panel < g->p1; panel++) {
+        struct part p = {.q = g->x.q, .start = g->x.start, .scale = g->x.scale, .r = g->m};
+        __m256 c[2][QVL_QUANT_GEMV_MAX];
+        for (int j = 0; j < QVL_QUANT_GEMV_MAX; j++)
+            c[0][j] = c[1][j] = _mm256_setzero_ps();
+        for (int64_t u = 0; u < n_unit; u += BLOCK_UNITS) {
+            p.n_unit = n_unit - u < BLOCK_UNITS ? n_unit - u : BLOCK_UNITS;
+            for (int64_t i = 0; i < p.n_unit * unit; i += 64)
+                _mm_prefetch(w + PREFETCH + i, _MM_HINT_T0);
+            for (int upper = 0; upper < 2; upper++) {
+                p.w = w + upper * 32;
+                p.ws = w + unit - 64 + upper * 16;
+                block_tokens(c[upper], &p, kind, g->m);
+            }
+            w += p.n_unit * unit;
+            p.q += p.n_unit * QVL_UNIT_INPUTS * p.r;
+            p.start += p.n_unit * 2 * p.r;
+            p.scale += p.r;
+        }
+        store_rows(g, c[0], panel * QVL_PANEL_ROWS);
+        store_rows(g, c[1], panel * QVL_PANEL_ROWS + 8);
+    }
+}
+
+static void gemv_q4(const struct qvl_quant_gemv *g) { gemv(g, 0); }
+static void gemv_q8(const struct qvl_quant_gemv *g) { gemv(g, 1); }
+
+/* ------------------------------------------------------------------ many tokens */
+
+#define MR 4 /* x 2 vectors: 8 integer sums, 2 vectors of weights, a broadcast; the f32 sums live in memory */
+#define NV 1
+
+static void expand_q4(uint8_t *w, float *scale, const void *packed, int64_t n_units)
+{
+    const char *p = packed;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    for (int64_t u = 0; u < n_units; u++, p += QVL_Q4_UNIT_BYTES, w += 1024, scale += 32) {
+        for (int i = 0; i < 8; i++)
+            for (int h = 0; h < 64; h += 32) {
+                __m256i both = load_bytes(p + i * 64 + h);
+                _mm256_storeu_si256((__m256i *)(void *)(w + i * 128 + h), _mm256_and_si256(both, nibble));
+                _mm256_storeu_si256((__m256i *)(void *)(w + i * 128 + 64 + h), _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
+            }
+        for (int i = 0; i < 4; i++)
+            _mm256_storeu_ps(scale + 8 * i, half_scales(p + 512 + 16 * i));
+    }
+}
+
+static void expand_q8(uint8_t *w, float *scale, const void *packed, int64_t n_units)
+{
+    const char *p = packed;
+    for (int64_t u = 0; u < n_units; u++, p += QVL_Q8_UNIT_BYTES, w += 1024, scale += 32) {
+        for (int i = 0; i < 1024; i += 32)
+            _mm256_storeu_si256((__m256i *)(void *)(w + i), q8_operand(load_bytes(p + i)));
+        for (int i = 0; i < 4; i++)
+            _mm256_storeu_ps(scale + 8 * i, half_scales(p + 1024 + 16 * i));
+    }
+}
+
+QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first, int kind)
+{
+    const int8_t *q = x->q;
+    const int32_t *start = x->start;
+    __m256 b[2][MR];
+#pragma GCC unroll 4
+    for (int j = 0; j < MR; j++)
+        b[0][j] = b[1][j] = _mm256_setzero_ps();
+    for (int64_t g = 0; g < n_groups; g++, ws += 16, start += MR) {
+        __m256i s[2][MR];
+#pragma GCC unroll 4
+        for (int j = 0; j < MR; j++)
+            s[0][j] = s[1][j] = dots_begin(start[j]);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++, w += 64, q += 4 * MR) {
+            const __m256i w0 = load_bytes(w), w1 = load_bytes(w + 32);
+#pragma GCC unroll 4
+            for (int j = 0; j < MR; j++) {
+                const __m256i v = word(q + 4 * j);
+                s[0][j] = kind ? dots_q8(s[0][j], w0, v) : dots_q4(s[0][j], w0, v);
+                s[1][j] = kind ? dots_q8(s[1][j], w1, v) : dots_q4(s[1][j], w1, v);
+            }
+        }
+        const __m256 f0 = _mm256_loadu_ps(ws), f1 = _mm256_loadu_ps(ws + 8);
+#pragma GCC unroll 4
+        for (int j = 0; j < MR; j++) {
+            const __m256i d0 = kind ? dots_end_q8(s[0][j]) : dots_end_q4(s[0][j], start[j]);
+            const __m256i d1 = kind ? dots_end_q8(s[1][j]) : dots_end_q4(s[1][j], start[j]);
+            b[0][j] = _mm256_fmadd_ps(f0, _mm256_cvtepi32_ps(d0), b[0][j]);
+            b[1][j] = _mm256_fmadd_ps(f1, _mm256_cvtepi32_ps(d1), b[1][j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < MR; j++)
+        for (int h = 0; h < 2; h++) {
+            float *o = c + j * 16 + h * 8;
+            const __m256 old = first ? _mm256_setzero_ps() : _mm256_loadu_ps(o);
+            _mm256_storeu_ps(o, _mm256_fmadd_ps(_mm256_set1_ps(x->scale[j]), b[h][j], old));
+        }
+}
+
+static void tile_q4(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first)
+{
+    tile(c, w, ws, x, n_groups, first, 0);
+}
+
+static void tile_q8(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first)
+{
+    tile(c, w, ws, x, n_groups, first, 1);
+}
+
+#define QVL_QUANT_YMM                                                                                                       \
+    .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV,                  \
+    .expand = {expand_q4, expand_q8}, .tile = {tile_q4, tile_q8}
+
+#endif
