@@ -6,7 +6,6 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "base/mem.h"
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
@@ -17,7 +16,17 @@
 
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static float round_bf16(float f) { return qvl_bf16_to_f32(qvl_f32_to_bf16(f)); }
+
+/* f32 rounded to bf16, as f32. */
+static void round_row(const struct qvl_kernels *k, float *dst, const float *src, int64_t n)
+{
+    uint16_t part[256];
+    for (int64_t i = 0; i < n; i += 256) {
+        int64_t m = min_i64(256, n - i);
+        k->to_bf16(part, src + i, m);
+        k->to_f32(dst + i, part, QVL_DT_BF16, m);
+    }
+}
 
 /* Uses dot products on bf16 pairs rather than f32? */
 static int is_native(const struct qvl_matmul_kernels *mk, enum qvl_arith a, const struct qvl_mat *w)
@@ -49,7 +58,10 @@ static struct plan make_plan(const struct qvl_matmul_kernels *mk, int64_t m, int
 {
     struct plan p;
     p.chunk = ceil_div(min_i64(m, CHUNK_TOKENS), mk->mr) * mk->mr;
-    p.x_bytes = qvl_round_up((size_t)p.chunk * (size_t)(n_in + 1) * 4, QVL_ALIGN);
+    /* Enough for both forms of x: whole blocks of kb f32, or of kb_bf16 bf16. */
+    size_t wide = qvl_round_up((size_t)n_in, (size_t)mk->kb) * 4;
+    size_t narrow = mk->kb_bf16 ? qvl_round_up((size_t)n_in, (size_t)mk->kb_bf16) * 2 : 0;
+    p.x_bytes = qvl_round_up((size_t)p.chunk * (wide > narrow ? wide : narrow), QVL_ALIGN);
     p.w_bytes = qvl_round_up((size_t)(mk->kb > mk->kb_bf16 ? mk->kb : mk->kb_bf16) * (size_t)mk->nr * 4, QVL_ALIGN);
     p.c_bytes = qvl_round_up((size_t)TASK_TOKENS * (size_t)mk->nr * 4, QVL_ALIGN);
     return p;
@@ -103,9 +115,7 @@ static void gemv(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
                 if (native) {
                     k->to_bf16((uint16_t *)copy + j * g.x_stride, xr, w->n_in);
                 } else {
-                    float *d = (float *)copy + j * g.x_stride;
-                    for (int64_t c = 0; c < w->n_in; c++)
-                        d[c] = round_bf16(xr[c]);
+                    round_row(k, (float *)(void *)copy + j * g.x_stride, xr, w->n_in);
                 }
             }
         }
@@ -118,37 +128,44 @@ static void gemv(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
 
 /* ------------------------------------------------------------------ many tokens */
 
-/* x block of one tile: dst[kb][mr], optionally rounded to bf16. */
-static void pack_x(float *dst, const struct qvl_matmul *op, int64_t row, int mr, int64_t k0, int64_t kb, int round)
+struct gemm {
+    const struct qvl_kernels *k;
+    const struct qvl_matmul_kernels *mk;
+    const struct qvl_matmul *op;
+    char *x;       /* packed chunk: [block][tile][mr][kb] */
+    void *w;       /* private panel */
+    float *c;      /* private sums */
+    int64_t tiles; /* in the chunk */
+    int64_t row0;  /* first token of the chunk */
+    int64_t kb;
+    size_t elem; /* bytes of an element of x */
+    int native, round;
+};
+
+/* x block of one tile: dst[mr][kb of the level], f32. */
+static void pack_x(float *dst, const struct gemm *g, int64_t row, int64_t k0, int64_t n)
 {
-    int64_t rows = min_i64(mr, op->m - row);
-    if (rows < mr)
-        memset(dst, 0, (size_t)(kb * mr) * sizeof *dst);
-    for (int64_t i = 0; i < rows; i++) {
-        const float *x = op->x + (row + i) * op->x_stride + k0;
-        float *d = dst + i;
-        if (round)
-            for (int64_t j = 0; j < kb; j++)
-                d[j * mr] = round_bf16(x[j]);
+    const struct qvl_matmul *op = g->op;
+    int64_t rows = min_i64(g->mk->mr, op->m - row);
+    for (int64_t i = 0; i < rows; i++)
+        if (g->round)
+            round_row(g->k, dst + i * g->kb, op->x + (row + i) * op->x_stride + k0, n);
         else
-            for (int64_t j = 0; j < kb; j++)
-                d[j * mr] = x[j];
-    }
+            memcpy(dst + i * g->kb, op->x + (row + i) * op->x_stride + k0, (size_t)n * sizeof *dst);
+    memset(dst + rows * g->kb, 0, (size_t)((g->mk->mr - rows) * g->kb) * sizeof *dst);
 }
 
-/* dst[kb/2][mr] pairs, the even inner index in the low half. */
-static void pack_x_bf16(uint32_t *dst, const struct qvl_matmul *op, int64_t row, int mr, int64_t k0, int64_t kb)
+/* The same in bf16: a pair of inner indices is a 32-bit word with the even one below. */
+static void pack_x_bf16(uint16_t *dst, const struct gemm *g, int64_t row, int64_t k0, int64_t n)
 {
-    int64_t rows = min_i64(mr, op->m - row);
-    if (rows < mr)
-        memset(dst, 0, (size_t)((kb + 1) / 2 * mr) * sizeof *dst);
+    const struct qvl_matmul *op = g->op;
+    int64_t rows = min_i64(g->mk->mr, op->m - row);
     for (int64_t i = 0; i < rows; i++) {
-        const float *x = op->x + (row + i) * op->x_stride + k0;
-        for (int64_t j = 0; j + 1 < kb; j += 2)
-            dst[j / 2 * mr + i] = (uint32_t)qvl_f32_to_bf16(x[j]) | (uint32_t)qvl_f32_to_bf16(x[j + 1]) << 16;
-        if (kb & 1)
-            dst[kb / 2 * mr + i] = qvl_f32_to_bf16(x[kb - 1]);
+        g->k->to_bf16(dst + i * g->kb, op->x + (row + i) * op->x_stride + k0, n);
+        if (n & 1)
+            dst[i * g->kb + n] = 0;
     }
+    memset(dst + rows * g->kb, 0, (size_t)((g->mk->mr - rows) * g->kb) * sizeof *dst);
 }
 
 /* Sums to their place: y = c + bias, or y += c + bias. */
@@ -171,43 +188,23 @@ static void store_sums(const struct qvl_matmul *op, const float *c, int64_t row,
     }
 }
 
-struct gemm {
-    const struct qvl_matmul_kernels *mk;
-    const struct qvl_matmul *op;
-    uint32_t *x;  /* packed chunk: block b, tile t at (b*kb*tiles + t*kb_b)*mr words; half of that for pairs */
-    void *w;      /* private panel */
-    float *c;     /* private sums */
-    int64_t tiles; /* in the chunk */
-    int64_t row0;  /* first token of the chunk */
-    int64_t kb;
-    int native, round;
-};
-
-/* Words of one tile of the block that begins at k0, divided by mr. */
-static int64_t block_depth(const struct gemm *g, int64_t k0)
+static char *x_block(const struct gemm *g, int64_t k0, int64_t tile)
 {
-    int64_t kb = min_i64(g->kb, g->op->w->n_in - k0);
-    return g->native ? (kb + 1) / 2 : kb;
-}
-
-static uint32_t *x_block(const struct gemm *g, int64_t k0, int64_t tile)
-{
-    int64_t before = g->native ? k0 / 2 : k0;
-    return g->x + (before * g->tiles + tile * block_depth(g, k0)) * g->mk->mr;
+    return g->x + (size_t)((k0 / g->kb * g->tiles + tile) * g->mk->mr * g->kb) * g->elem;
 }
 
 static void pack_chunk(const struct gemm *g, const struct qvl_team *t)
 {
     int64_t lo, hi, n_in = g->op->w->n_in;
-    int mr = g->mk->mr;
     qvl_team_share(t, g->tiles, 1, &lo, &hi);
     for (int64_t tile = lo; tile < hi; tile++)
         for (int64_t k0 = 0; k0 < n_in; k0 += g->kb) {
-            int64_t kb = min_i64(g->kb, n_in - k0), row = g->row0 + tile * mr;
+            int64_t n = min_i64(g->kb, n_in - k0), row = g->row0 + tile * g->mk->mr;
+            void *dst = x_block(g, k0, tile);
             if (g->native)
-                pack_x_bf16(x_block(g, k0, tile), g->op, row, mr, k0, kb);
+                pack_x_bf16(dst, g, row, k0, n);
             else
-                pack_x((float *)(void *)x_block(g, k0, tile), g->op, row, mr, k0, kb, g->round);
+                pack_x(dst, g, row, k0, n);
         }
 }
 
@@ -218,16 +215,17 @@ static void run_task(const struct gemm *g, int64_t t0, int64_t t1, int64_t n0)
     const struct qvl_mat *w = g->op->w;
     int64_t size = (int64_t)mk->mr * mk->nr;
     for (int64_t k0 = 0; k0 < w->n_in; k0 += g->kb) {
-        int64_t kb = min_i64(g->kb, w->n_in - k0), depth = block_depth(g, k0);
-        const uint32_t *x = x_block(g, k0, t0);
-        if (g->native) {
-            mk->pack_w_bf16(g->w, w, n0, k0, kb);
-            for (int64_t t = t0; t < t1; t++, x += depth * mk->mr)
-                mk->tile_bf16(g->c + (t - t0) * size, x, g->w, depth, k0 == 0);
-        } else {
-            mk->pack_w(g->w, w, n0, k0, kb);
-            for (int64_t t = t0; t < t1; t++, x += depth * mk->mr)
-                mk->tile(g->c + (t - t0) * size, (const float *)(const void *)x, g->w, depth, k0 == 0);
+        int64_t n = min_i64(g->kb, w->n_in - k0);
+        if (g->native)
+            mk->pack_w_bf16(g->w, w, n0, k0, n);
+        else
+            mk->pack_w(g->w, w, n0, k0, n);
+        for (int64_t t = t0; t < t1; t++) {
+            const void *x = x_block(g, k0, t);
+            if (g->native)
+                mk->tile_bf16(g->c + (t - t0) * size, x, g->w, (n + 1) / 2, k0 == 0);
+            else
+                mk->tile(g->c + (t - t0) * size, x, g->w, n, k0 == 0);
         }
     }
     int64_t row = g->row0 + t0 * mk->mr, rows = min_i64((t1 - t0) * mk->mr, g->op->m - row);
@@ -240,8 +238,8 @@ static void gemm(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
     const struct qvl_matmul_kernels *mk = k->matmul;
     struct plan p = make_plan(mk, op->m, op->w->n_in);
     int native = is_native(mk, a, op->w);
-    struct gemm g = {.mk = mk, .op = op, .x = s->mem, .native = native, .round = a == QVL_ARITH_BF16,
-                     .kb = native ? mk->kb_bf16 : mk->kb};
+    struct gemm g = {.k = k, .mk = mk, .op = op, .x = s->mem, .native = native, .round = a == QVL_ARITH_BF16,
+                     .kb = native ? mk->kb_bf16 : mk->kb, .elem = native ? 2 : 4};
     char *own = (char *)s->mem + p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->id;
     assert(s->bytes >= p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->n);
     g.w = own;

@@ -2,8 +2,7 @@
  *
  * MATRIX PRODUCT. Weights stay as they are in the checkpoint. For m <= QVL_GEMV_MAX tokens the rows are read directly
  * (gemv: bound by memory). For more tokens everything is cut into blocks of `kb` inner indices:
- *   x block  [tile][kb][mr] f32        tile = mr tokens, missing tokens are zero
- *            [tile][kb/2][mr][2] bf16  the same with pairs of inner indices, for dot-product instructions
+ *   x block  [tile][mr][kb] f32 or bf16   tile = mr tokens, missing tokens are zero; the last block keeps the distance kb
  *   w panel  [kb][nr] f32, [kb/2][nr][2] bf16: nr rows of the matrix, transposed; missing rows are zero
  *   c        [tile][mr][nr] f32        sums of the blocks so far, private to a thread
  * An x block is packed once for the team, a w panel by the thread that needs it, into memory that stays in its caches.
@@ -53,9 +52,9 @@ struct qvl_matmul_kernels {
     void (*pack_w)(float *dst, const struct qvl_mat *w, int64_t n0, int64_t k0, int64_t kb);
     /* dst[(kb+1)/2][nr][2]; w is bf16. */
     void (*pack_w_bf16)(uint32_t *dst, const struct qvl_mat *w, int64_t n0, int64_t k0, int64_t kb);
-    /* c[mr][nr] (+)= x[kb][mr] * w[kb][nr]; `first` stores, otherwise adds. */
+    /* c[mr][nr] (+)= x[mr][kb of the level] * w[kb][nr]; `first` stores, otherwise adds. */
     void (*tile)(float *c, const float *x, const float *w, int64_t kb, int first);
-    /* kp pairs. */
+    /* x[mr][kb_bf16/2] pairs, w[kp][nr] pairs. */
     void (*tile_bf16)(float *c, const uint32_t *x, const uint32_t *w, int64_t kp, int first);
 };
 

@@ -137,6 +137,8 @@ QVL_INLINE void pack_rows(float *dst, const struct qvl_mat *w, int64_t n0, int64
             for (int i = 0; i < 8; i++) {
                 const char *p = (const char *)w->data + ((n0 + n + i) * w->stride + k0 + k) * size;
                 r[i] = n0 + n + i < w->n_out ? load8_n(p, left, type) : _mm256_setzero_ps();
+                if (k % 16 == 0)
+                    _mm_prefetch(p + KB * size, _MM_HINT_T1); /* the next block: its rows are far apart */
             }
             transpose8(r);
             float *d = dst + k * NR + n;
@@ -182,7 +184,7 @@ TILE_FN(tile6, TILE_ROWS6, TILE_STEP_F32)
 
 static void tile(float *c, const float *x, const float *w, int64_t kb, int first)
 {
-    tile6(c, NR, !first, x, 1, MR, (const char *)w, NR * 4, kb);
+    tile6(c, NR, !first, x, KB, 1, (const char *)w, NR * 4, kb);
 }
 
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx2 = {.gemv = gemv, .mr = MR, .nr = NR, .kb = KB, .pack_w = pack_w, .tile = tile};

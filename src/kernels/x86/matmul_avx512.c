@@ -167,6 +167,7 @@ QVL_INLINE void pack_rows(float *dst, const struct qvl_mat *w, int64_t n0, int64
             for (int i = 0; i < 16; i++) {
                 const char *p = (const char *)w->data + ((n0 + n + i) * w->stride + k0 + k) * size;
                 r[i] = n0 + n + i < w->n_out ? _mm512_castps_si512(load16(p, 0, type, m)) : _mm512_setzero_si512();
+                _mm_prefetch(p + QVL_AVX512_KB * size, _MM_HINT_T1); /* the next block: its rows are far apart */
             }
             transpose16(r);
             float *d = dst + k * QVL_AVX512_NR + n;
@@ -212,7 +213,7 @@ TILE_FN(tile6x4, float, TILE_ROWS6, TILE_VEC4, TILE_STEP_F32)
 
 void qvl_tile_avx512(float *c, const float *x, const float *w, int64_t kb, int first)
 {
-    tile6x4(c, QVL_AVX512_NR, !first, x, 1, QVL_AVX512_MR, (const char *)w, QVL_AVX512_NR * 4, 64, kb, 0);
+    tile6x4(c, QVL_AVX512_NR, !first, x, QVL_AVX512_KB, 1, (const char *)w, QVL_AVX512_NR * 4, 64, kb, 0);
 }
 
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx512 = {

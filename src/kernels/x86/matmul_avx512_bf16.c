@@ -99,6 +99,7 @@ static void pack_rows(uint32_t *dst, const struct qvl_mat *w, int64_t n0, int64_
             for (int i = 0; i < 16; i++) {
                 const uint16_t *p = (const uint16_t *)w->data + (n0 + n + i) * w->stride + k0 + k;
                 r[i] = n0 + n + i < w->n_out ? _mm512_maskz_loadu_epi16(m, p) : _mm512_setzero_si512();
+                _mm_prefetch((const char *)(p + QVL_AVX512_KB_BF16), _MM_HINT_T1); /* the next block: its rows are far apart */
             }
             transpose16(r);
             uint32_t *d = dst + k / 2 * QVL_AVX512_NR + n;
@@ -139,7 +140,7 @@ TILE_FN(tile6x4, uint32_t, TILE_ROWS6, TILE_VEC4, TILE_STEP_DP)
 
 static void tile_bf16(float *c, const uint32_t *x, const uint32_t *w, int64_t kp, int first)
 {
-    tile6x4(c, QVL_AVX512_NR, !first, x, 1, QVL_AVX512_MR, (const char *)w, QVL_AVX512_NR * 4, 64, kp, 0);
+    tile6x4(c, QVL_AVX512_NR, !first, x, QVL_AVX512_KB_BF16 / 2, 1, (const char *)w, QVL_AVX512_NR * 4, 64, kp, 0);
 }
 
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx512_bf16 = {
