@@ -1,5 +1,5 @@
 /* cmd_inspect.c - qvl inspect: the library's JSON as text. Written for any keys: objects are indented blocks of aligned
- * names, a list of objects is a table with a column for each key. */
+ * names, a list of objects is a table with a column for each key. What is empty is left out. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ static int ends_with(const char *s, const char *end)
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-/* 8921 -> "8,921" */
+/* 89210 -> "89,210"; up to four digits stay as they are. */
 static void grouped(char *out, size_t size, json_int_t v)
 {
     char digits[32];
@@ -22,15 +22,30 @@ static void grouped(char *out, size_t size, json_int_t v)
     if (v < 0 && at + 1 < size)
         out[at++] = '-';
     for (size_t i = 0; i < n && at + 2 < size; i++) {
-        if (i && (n - i) % 3 == 0)
+        if (i && n > 4 && (n - i) % 3 == 0)
             out[at++] = ',';
         out[at++] = digits[i];
     }
     out[at] = 0;
 }
 
-/* One value as text without line feeds; sizes in bytes also in units. */
-static void cell(char *out, size_t size, const char *key, const json_t *v)
+/* Numbers and texts with commas between them; anything deeper as JSON. */
+static void list_cell(char *out, size_t size, const json_t *v)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < json_array_size(v) && n < size; i++) {
+        const json_t *x = json_array_get(v, i);
+        char *text = json_is_string(x) ? NULL : json_dumps(x, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        int k = snprintf(out + n, size - n, "%s%s", i ? ", " : "", json_is_string(x) ? json_string_value(x) : text ? text : "?");
+        free(text);
+        n += k > 0 ? (size_t)k : 0;
+    }
+    n = qvl_ui_strip(out, out, strlen(out), 0);
+    out[n] = 0;
+}
+
+/* One value as text without line feeds. Sizes in bytes: in units, and exact where there is room. */
+static void cell(char *out, size_t size, const char *key, const json_t *v, int in_table)
 {
     char number[48], unit[32];
     *out = 0;
@@ -42,22 +57,23 @@ static void cell(char *out, size_t size, const char *key, const json_t *v)
     }
     case JSON_INTEGER:
         grouped(number, sizeof number, json_integer_value(v));
-        if (ends_with(key, "bytes") && json_integer_value(v) >= 1000)
-            snprintf(out, size, "%s (%s)", number, qvl_ui_bytes(unit, sizeof unit, (uint64_t)json_integer_value(v)));
-        else
+        if (ends_with(key, "bytes") && json_integer_value(v) >= 0) {
+            qvl_ui_bytes(unit, sizeof unit, (uint64_t)json_integer_value(v));
+            int exact = !in_table && json_integer_value(v) >= 1000;
+            snprintf(out, size, exact ? "%s (%s bytes)" : "%s", unit, number);
+        } else
             snprintf(out, size, "%s", number);
         break;
     case JSON_REAL: snprintf(out, size, "%.9g", json_real_value(v)); break;
     case JSON_TRUE: snprintf(out, size, "yes"); break;
     case JSON_FALSE: snprintf(out, size, "no"); break;
     case JSON_NULL: snprintf(out, size, "-"); break;
-    default: {
-        char *text = json_dumps(v, JSON_COMPACT);
-        snprintf(out, size, "%s", text ? text : "?");
-        free(text);
-    }
+    case JSON_ARRAY: list_cell(out, size, v); break;
+    case JSON_OBJECT: snprintf(out, size, "{...}"); break;
     }
 }
+
+static int is_empty(const json_t *v) { return json_is_array(v) ? !json_array_size(v) : !json_object_size(v); }
 
 static int is_table(const json_t *v)
 {
@@ -103,7 +119,7 @@ static void print_table(json_t *rows, int indent)
                 keys[n] = key;
                 widths[n++] = width(key);
             }
-            cell(text, sizeof text, key, v);
+            cell(text, sizeof text, key, v, 1);
             widths[k] = width(text) > widths[k] ? width(text) : widths[k];
         }
     }
@@ -112,11 +128,11 @@ static void print_table(json_t *rows, int indent)
         for (int k = 0; k < n; k++) {
             const json_t *v = i ? json_object_get(json_array_get(rows, i - 1), keys[k]) : NULL;
             if (v)
-                cell(text, sizeof text, keys[k], v);
+                cell(text, sizeof text, keys[k], v, 1);
             else
                 snprintf(text, sizeof text, "%s", i ? "" : keys[k]);
             int room = widths[k] - width(text) + 2;
-            int right = v && json_is_number(v);
+            int right = i ? json_is_number(v) : json_is_number(json_object_get(json_array_get(rows, 0), keys[k]));
             pad(right ? room - 2 : 0);
             fputs(text, stdout);
             pad(k + 1 == n ? 0 : right ? 2 : room);
@@ -132,6 +148,8 @@ static void print_object(json_t *o, int indent, int depth)
     char text[1024];
     json_object_foreach(o, key, v)
     {
+        if (json_is_null(v) || ((json_is_array(v) || json_is_object(v)) && is_empty(v)))
+            continue;
         pad(indent);
         if (is_table(v)) {
             printf("%s (%zu)\n", key, json_array_size(v));
@@ -140,7 +158,7 @@ static void print_object(json_t *o, int indent, int depth)
             printf("%s\n", key);
             print_object(v, indent + 2, depth + 1);
         } else {
-            cell(text, sizeof text, key, v);
+            cell(text, sizeof text, key, v, 0);
             printf("%-*s  %s\n", NAME_WIDTH - indent, key, text);
         }
     }

@@ -125,6 +125,8 @@ static int read_request(struct request *q, const struct qvl_options *o)
         return usage_error("--json needs a question: -p, --messages or standard input");
     if (q->chat && o->trace)
         return usage_error("--trace needs a question: -p, --messages or standard input");
+    if (o->min_pixels && o->max_pixels && o->min_pixels > o->max_pixels)
+        return usage_error("--min-pixels is more than --max-pixels");
     if (q->chat)
         return 0;
     if (o->messages && (rc = read_messages(q, o)))
@@ -153,9 +155,13 @@ static int add_user(qvl_session *s, const struct qvl_options *o, const struct re
 static int build_conversation(qvl_session *s, const struct qvl_options *o, const struct request *q, qvl_err *err)
 {
     int rc = 0;
-    if (q->messages)
-        rc = qvl_session_add_json(s, q->messages, q->messages_len, q->base_dir, err);
-    else if (o->system) {
+    if (q->messages) {
+        qvl_err inner = {0};
+        rc = qvl_session_add_json(s, q->messages, q->messages_len, q->base_dir, &inner);
+        if (rc < 0)
+            snprintf(err->msg, sizeof err->msg, "%s: %.400s", strcmp(o->messages, "-") == 0 ? "standard input" : o->messages,
+                     inner.msg[0] ? inner.msg : qvl_strerror(rc));
+    } else if (o->system) {
         qvl_part text = {.kind = QVL_PART_TEXT, .data = o->system, .len = strlen(o->system)};
         rc = qvl_session_add(s, QVL_ROLE_SYSTEM, &text, 1, err);
     }

@@ -143,7 +143,7 @@ int qvl_cmd_verify(const struct qvl_options *o, struct qvl_ui *ui)
         int rc = qvl_print_json(ui, all, 2);
         status = rc ? rc : status;
     } else {
-        printf("%zu of %zu golden%s pass\n", passed, n, n == 1 ? "" : "s");
+        printf("%zu of %zu goldens pass\n", passed, n);
     }
     qvl_model_close(&m);
     return qvl_ui_close_out(ui, status);

@@ -5,12 +5,13 @@
 
 enum { WIDTH = 79, INDENT = 26 };
 
-/* Words of `text` wrapped at WIDTH; the first line continues at column `col`, the others start at `indent`. */
+/* Words of `text` wrapped at WIDTH; the first line continues at column `col`, the others start at `indent`. A line feed
+ * begins a paragraph. */
 static void wrap(FILE *f, const char *text, int col, int indent)
 {
     int first = 1;
     while (*text) {
-        int len = (int)strcspn(text, " ");
+        int len = (int)strcspn(text, " \n");
         if (!first && col + 1 + len > WIDTH) {
             fprintf(f, "\n%*s", indent, "");
             col = indent;
@@ -19,7 +20,13 @@ static void wrap(FILE *f, const char *text, int col, int indent)
         fprintf(f, "%s%.*s", first ? "" : " ", len, text);
         col += len + !first;
         first = 0;
-        text += len + (text[len] == ' ');
+        text += len;
+        if (*text == '\n') {
+            fprintf(f, "\n\n%*s", indent, "");
+            col = indent;
+            first = 1;
+        }
+        text += *text != 0;
     }
     fputc('\n', f);
 }
@@ -83,12 +90,14 @@ void qvl_help_command(FILE *f, enum qvl_command c)
                                          [QVL_GROUP_MACHINE] = "Model and machine:", [QVL_GROUP_OUTPUT] = "Output:"};
     const struct qvl_command_row *r = &qvl_command_rows[c];
     lines(f, "usage: ", "       ", r->usage);
-    fprintf(f, "\n%s", r->text);
+    fputc('\n', f);
+    wrap(f, r->text, 0, 0);
     for (int g = 0; g < QVL_GROUP_COUNT; g++)
         group(f, c, (enum qvl_opt_group)g, titles[g]);
     fputs("\nExamples:\n", f);
     lines(f, "  ", "  ", r->examples);
-    fputs("\nOptions may stand anywhere, as --name VALUE or --name=VALUE, with _ for -; \"--\" ends them.\n", f);
+    fputc('\n', f);
+    wrap(f, "Options may stand anywhere, as --name VALUE or --name=VALUE, with _ for -; \"--\" ends them.", 0, 0);
 }
 
 void qvl_help_program(FILE *f)

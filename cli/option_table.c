@@ -122,27 +122,26 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                   "qvl run [MODEL] --messages FILE [options]\n"
                   "qvl run [MODEL]                                a chat, on a terminal",
          .brief = "one answer about text and pictures; without a prompt on a terminal: a chat",
-         .text = "MODEL is a Hugging Face folder (config.json, *.safetensors, tokenizer.json); it may be left out when QVL_MODEL\n"
+         .text = "MODEL is a Hugging Face folder (config.json, *.safetensors, tokenizer.json); it may be left out when QVL_MODEL "
                  "is set. The answer alone goes to standard output, everything else to standard error.\n"
-                 "\n"
-                 "In a chat, /help lists the commands; a picture is added with /image FILE or by dropping it into the window.\n"
-                 "Ctrl-C stops the answer, a second one the program; Ctrl-D leaves the chat.\n",
+                 "In a chat, /help lists the commands; a picture is added with /image FILE or by dropping it into the window. "
+                 "Ctrl-C stops the answer, a second one the program; Ctrl-D leaves the chat.",
          .examples = "qvl run MODEL -p \"What is in this picture?\" --image photo.jpg\n"
                      "qvl run MODEL -p \"What changed?\" --image before.png --image after.png\n"
                      "git diff | qvl run MODEL --system \"Summarise for a reviewer.\"\n"
                      "curl -s https://example.org/a.jpg | qvl run MODEL --image - -p \"Describe this.\"\n"
                      "qvl run MODEL --messages talk.json --greedy --json\n"
-                     "qvl run MODEL --image page.png -p \"Read the text.\" --max-pixels 2M -n 500 --trace out.safetensors\n",
+                     "qvl run MODEL --image page.png -p \"Read the text.\" --max-pixels 2M -n 500\n",
          .min_args = 1,
          .max_args = 1},
     [QVL_CMD_VERIFY] =
         {.name = "verify",
          .usage = "qvl verify [MODEL] GOLDEN... [options]",
          .brief = "compare this program with the reference, stage by stage",
-         .text = "A golden is a safetensors file with the intermediate results of one request (docs/traces.md). The request is run\n"
-                 "again; for each tensor the largest absolute error, the relative L2 error, the lowest cosine of a row, the limit\n"
-                 "and PASS, FAIL or \"-\" (reported only) are printed, then how far the generated tokens agree.\n"
-                 "The exit status is 0 only when every golden passes.\n",
+         .text = "A golden is a safetensors file with the intermediate results of one request (docs/traces.md). The request is run "
+                 "again; for each tensor the largest absolute error, the relative L2 error, the lowest cosine of a row, the limit "
+                 "and PASS, FAIL or \"-\" (reported only) are printed, then how far the generated tokens agree. The exit status "
+                 "is 0 only when every golden passes.",
          .examples = "qvl verify models/tiny tests/golden/tiny/photo.safetensors\n"
                      "qvl verify MODEL goldens/*.safetensors --quiet\n"
                      "qvl verify MODEL golden.safetensors --precision bf16 --json\n",
@@ -152,10 +151,10 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
         {.name = "tokenize",
          .usage = "qvl tokenize [MODEL] [--plain] < TEXT\n"
                   "qvl tokenize [MODEL] --decode [--skip-special] < IDS\n"
-                  "qvl tokenize [MODEL] --template FILE [--tools FILE] [--no-generation-prompt] [--add-vision-id]",
+                  "qvl tokenize [MODEL] --template FILE [options]",
          .brief = "text to token ids, ids to text, messages to the exact prompt",
-         .text = "Text on standard input becomes a JSON array of ids on standard output; the text is taken as it is, with its last\n"
-                 "line feed. --decode and --template write exactly the bytes, without a line feed of their own.\n",
+         .text = "Text on standard input becomes a JSON array of ids on standard output; the text is taken as it is, with its last "
+                 "line feed. --decode and --template write exactly the bytes, without a line feed of their own.",
          .examples = "printf 'Hello' | qvl tokenize MODEL\n"
                      "echo '[9707, 1879]' | qvl tokenize MODEL --decode\n"
                      "qvl tokenize MODEL --template talk.json | qvl tokenize MODEL\n",
@@ -165,7 +164,7 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
         {.name = "inspect",
          .usage = "qvl inspect PATH [--json]",
          .brief = "what is in a model folder or a tensor file, and the memory it needs",
-         .text = "PATH is a model folder or a safetensors file (a trace or a golden, too). Weights are not loaded.\n",
+         .text = "PATH is a model folder or a safetensors file (a trace or a golden, too). Weights are not loaded.",
          .examples = "qvl inspect models/tiny\n"
                      "qvl inspect out.safetensors --json\n",
          .min_args = 1,
@@ -174,8 +173,8 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
         {.name = "bench",
          .usage = "qvl bench [MODEL | --shape NAME] [options]",
          .brief = "measure vision, prompt and decoding on this machine",
-         .text = "Rows come with their share of what the machine itself can do (memory reading, multiplications), measured in the\n"
-                 "same run. Without MODEL the weights are random, in the proportions of a published model.\n",
+         .text = "Rows come with their share of what the machine itself can do (memory reading, multiplications), measured in the "
+                 "same run. Without MODEL the weights are random, in the proportions of a published model.",
          .examples = "qvl bench MODEL\n"
                      "qvl bench --shape 4b --precision bf16 -t 8\n"
                      "qvl bench MODEL --prompt 2048 --decode 64 --image 1024x768 --format csv\n",
