@@ -22,7 +22,10 @@ static uint64_t splitmix64(uint64_t *x)
     return z ^ (z >> 31);
 }
 
-static uint64_t rotl(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
+static uint64_t rotl(uint64_t x, int k)
+{
+    return (x << k) | (x >> (64 - k));
+}
 
 static uint64_t xoshiro256ss(uint64_t s[4])
 {
@@ -37,14 +40,18 @@ static uint64_t xoshiro256ss(uint64_t s[4])
 }
 
 /* Uniform in [0, 1) with 53 bits. */
-static double uniform(uint64_t s[4]) { return (double)(xoshiro256ss(s) >> 11) * 0x1p-53; }
+static double uniform(uint64_t s[4])
+{
+    return (double)(xoshiro256ss(s) >> 11) * 0x1p-53;
+}
 
 /* e^x for x <= 0, by additions and multiplications only: x = k ln2 + r, |r| <= ln2/2, e^r by its series to r^13
  * (remainder below 1e-17). Results below 2^-1000 count as 0. */
 static double exp_neg(double x)
 {
-    static const double inv[14] = {1, 1, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320, 1.0 / 362880,
-                                   1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
+    static const double inv[14] = {
+        1,          1,           1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,       1.0 / 720,
+        1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800};
     if (!(x > -690))
         return 0;
     int k = (int)(x * 1.4426950408889634 - 0.5); /* x <= 0: truncation rounds to nearest */
@@ -90,8 +97,8 @@ static int check_params(const struct qvl_sampler_params *p, qvl_err *err)
     return 0;
 }
 
-int qvl_sampler_begin(struct qvl_sampler *s, const struct qvl_sampler_params *p, const uint8_t *banned, const int32_t *prompt,
-                      size_t n_prompt, qvl_err *err)
+int qvl_sampler_begin(struct qvl_sampler *s, const struct qvl_sampler_params *p, const uint8_t *banned,
+                      const int32_t *prompt, size_t n_prompt, qvl_err *err)
 {
     if (!s->score || s->n_vocab <= 0)
         return qvl_fail(err, QVL_E_STATE, "sampler: has no memory");
@@ -272,7 +279,10 @@ static size_t min_p(struct qvl_sampler *s, size_t n)
     return m;
 }
 
-static int is_greedy(const struct qvl_sampler *s) { return s->p.greedy || s->p.temperature <= 0; }
+static int is_greedy(const struct qvl_sampler *s)
+{
+    return s->p.greedy || s->p.temperature <= 0;
+}
 
 size_t qvl_sampler_filter(struct qvl_sampler *s, const float *logits)
 {

@@ -31,8 +31,8 @@ struct qvl_sampler {
 /* Takes its memory from the arena (counting pass included). */
 void qvl_sampler_take(struct qvl_sampler *s, struct qvl_arena *a, int n_vocab);
 /* Checks ranges (QVL_E_ARG naming the field) and starts a new answer. */
-int qvl_sampler_begin(struct qvl_sampler *s, const struct qvl_sampler_params *p, const uint8_t *banned, const int32_t *prompt,
-                      size_t n_prompt, qvl_err *err);
+int qvl_sampler_begin(struct qvl_sampler *s, const struct qvl_sampler_params *p, const uint8_t *banned,
+                      const int32_t *prompt, size_t n_prompt, qvl_err *err);
 /* Picks the next id and counts it. Deterministic for the same logits, parameters and seed. No allocation. NaN logits never
  * win; QVL_E_STATE when no id is possible. */
 int qvl_sampler_pick(struct qvl_sampler *s, const float *logits, int32_t *id, qvl_err *err);
@@ -47,9 +47,9 @@ struct qvl_stopper {
     size_t n_stop, hold;     /* hold: length of the longest - 1 */
     char *tail;              /* [hold+1] withheld text, from qvl_alloc */
     size_t n_tail, cap;
-    size_t n_out;            /* of the tail: handed out by the last call, dropped by the next */
-    size_t *len, *fail;      /* [n_stop] lengths; the failure functions of all strings, one after the other */
-    size_t *state;           /* [n_stop] how much of each string the text ends with */
+    size_t n_out;       /* of the tail: handed out by the last call, dropped by the next */
+    size_t *len, *fail; /* [n_stop] lengths; the failure functions of all strings, one after the other */
+    size_t *state;      /* [n_stop] how much of each string the text ends with */
 };
 /* max_piece: longest text that one push will bring. */
 int qvl_stopper_init(struct qvl_stopper *s, const char *const *stop, size_t n_stop, size_t max_piece, qvl_err *err);

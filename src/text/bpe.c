@@ -17,7 +17,7 @@ struct symbol {
 
 /* A possible merge as one number, so that the heap compares once: rank << 32 | position of the left symbol. */
 #define CANDIDATE(rank, pos) ((uint64_t)(uint32_t)(rank) << 32 | (uint32_t)(pos))
-#define NO_CANDIDATE UINT64_MAX
+#define NO_CANDIDATE         UINT64_MAX
 
 enum { MAX_WORD = 1 << 30 };
 
@@ -152,7 +152,8 @@ static void merge_all(const struct qvl_bpe *b, struct symbol *s, uint64_t *heap,
     }
 }
 
-int qvl_bpe_encode(const struct qvl_bpe *b, struct qvl_bpe_work *w, const char *word, size_t n, struct qvl_ids *out, qvl_err *err)
+int qvl_bpe_encode(const struct qvl_bpe *b, struct qvl_bpe_work *w, const char *word, size_t n, struct qvl_ids *out,
+                   qvl_err *err)
 {
     if (n == 0)
         return 0;

@@ -17,7 +17,7 @@ struct qvl_bpe {
     int32_t byte_id[256];
     struct qvl_merge *slot; /* open addressing, [mask + 1] */
     size_t mask;
-    int32_t *id_of_rank;    /* [n_merges] */
+    int32_t *id_of_rank; /* [n_merges] */
 };
 
 /* Makes room for n merges. */
@@ -34,6 +34,7 @@ struct qvl_bpe_work {
 };
 void qvl_bpe_work_free(struct qvl_bpe_work *w);
 /* Appends the ids of a word of n bytes. O(n log n). */
-int qvl_bpe_encode(const struct qvl_bpe *b, struct qvl_bpe_work *w, const char *word, size_t n, struct qvl_ids *out, qvl_err *err);
+int qvl_bpe_encode(const struct qvl_bpe *b, struct qvl_bpe_work *w, const char *word, size_t n, struct qvl_ids *out,
+                   qvl_err *err);
 
 #endif

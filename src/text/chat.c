@@ -70,8 +70,11 @@ static int parse_role(const struct place *at, const json_t *v, qvl_role *role)
     static const struct {
         const char *name;
         qvl_role role;
-    } names[] = {{"system", QVL_ROLE_SYSTEM}, {"user", QVL_ROLE_USER}, {"assistant", QVL_ROLE_ASSISTANT},
-                 {"tool", QVL_ROLE_TOOL}, {"developer", QVL_ROLE_SYSTEM} /* OpenAI's newer name of system */};
+    } names[] = {{"system", QVL_ROLE_SYSTEM},
+                 {"user", QVL_ROLE_USER},
+                 {"assistant", QVL_ROLE_ASSISTANT},
+                 {"tool", QVL_ROLE_TOOL},
+                 {"developer", QVL_ROLE_SYSTEM} /* OpenAI's newer name of system */};
     const char *s = json_string_value(v);
     if (!s)
         return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: role is missing or not a string", at->what, at->message);
@@ -80,8 +83,8 @@ static int parse_role(const struct place *at, const json_t *v, qvl_role *role)
             *role = names[i].role;
             return 0;
         }
-    return qvl_fail(at->err, QVL_E_UNSUPPORTED, "%s: message %zu: role \"%.40s\" is none of system, user, assistant, tool", at->what,
-                    at->message, s);
+    return qvl_fail(at->err, QVL_E_UNSUPPORTED, "%s: message %zu: role \"%.40s\" is none of system, user, assistant, tool",
+                    at->what, at->message, s);
 }
 
 /* Appends an item; s = NULL for media without a source. */
@@ -106,10 +109,12 @@ static int media_source(const struct place *at, size_t i, const json_t *part, co
         if (json_is_object(v))
             v = json_object_get(v, "url");
         if (!json_is_string(v))
-            return qvl_fail(at->err, QVL_E_UNSUPPORTED, "%s: message %zu: content[%zu].%s: neither a string nor {\"url\": string}",
-                            at->what, at->message, i, *keys);
+            return qvl_fail(at->err, QVL_E_UNSUPPORTED,
+                            "%s: message %zu: content[%zu].%s: neither a string nor {\"url\": string}", at->what,
+                            at->message, i, *keys);
         if (strlen(json_string_value(v)) != json_string_length(v))
-            return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: content[%zu].%s: holds a NUL", at->what, at->message, i, *keys);
+            return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: content[%zu].%s: holds a NUL", at->what, at->message, i,
+                            *keys);
         *source = json_string_length(v) ? v : NULL;
         return 0;
     }
@@ -126,7 +131,8 @@ static int parse_part(const struct place *at, size_t i, const json_t *part, stru
     const json_t *t = json_object_get(part, "type"), *text = json_object_get(part, "text"), *source;
     const char *type = t ? json_string_value(t) : "";
     if (!type)
-        return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: content[%zu].type is not a string", at->what, at->message, i);
+        return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: content[%zu].type is not a string", at->what, at->message,
+                        i);
     int none = !*type;
     int image = strcmp(type, "image") == 0 || strcmp(type, "image_url") == 0 || json_object_get(part, "image") ||
                 json_object_get(part, "image_url");
@@ -134,11 +140,12 @@ static int parse_part(const struct place *at, size_t i, const json_t *part, stru
                 json_object_get(part, "video_url");
     if (image || video) {
         QVL_TRY(media_source(at, i, part, image ? image_keys : video_keys, &source));
-        return add_item(at, m, image ? QVL_ITEM_IMAGE : QVL_ITEM_VIDEO, json_string_value(source), json_string_length(source));
+        return add_item(at, m, image ? QVL_ITEM_IMAGE : QVL_ITEM_VIDEO, json_string_value(source),
+                        json_string_length(source));
     }
     if (strcmp(type, "text") != 0 && !(none && text))
-        return qvl_fail(at->err, QVL_E_UNSUPPORTED, "%s: message %zu: content[%zu]: type \"%.40s\" is not supported", at->what,
-                        at->message, i, none ? "(none)" : type);
+        return qvl_fail(at->err, QVL_E_UNSUPPORTED, "%s: message %zu: content[%zu]: type \"%.40s\" is not supported",
+                        at->what, at->message, i, none ? "(none)" : type);
     if (!json_is_string(text))
         return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: content[%zu].text is missing or not a string", at->what,
                         at->message, i);
@@ -154,8 +161,8 @@ static int parse_content(const struct place *at, const json_t *content, struct q
         return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: content is neither a string nor null nor a list", at->what,
                         at->message);
     if (n > MAX_ITEMS)
-        return qvl_fail(at->err, QVL_E_LIMIT, "%s: message %zu: content: %zu parts, the limit is %d", at->what, at->message, n,
-                        MAX_ITEMS);
+        return qvl_fail(at->err, QVL_E_LIMIT, "%s: message %zu: content: %zu parts, the limit is %d", at->what, at->message,
+                        n, MAX_ITEMS);
     if (n == 0)
         return 0;
     m->items = qvl_calloc(n, sizeof *m->items);
@@ -176,15 +183,16 @@ static int parse_tool_calls(const struct place *at, json_t *calls, struct qvl_me
     if (!json_is_array(calls))
         return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: tool_calls is not a list", at->what, at->message);
     if (json_array_size(calls) > MAX_CALLS)
-        return qvl_fail(at->err, QVL_E_LIMIT, "%s: message %zu: tool_calls: %zu calls, the limit is %d", at->what, at->message,
-                        json_array_size(calls), MAX_CALLS);
+        return qvl_fail(at->err, QVL_E_LIMIT, "%s: message %zu: tool_calls: %zu calls, the limit is %d", at->what,
+                        at->message, json_array_size(calls), MAX_CALLS);
     for (size_t i = 0; i < json_array_size(calls); i++) {
         const json_t *call = qvl_tool_call_function(json_array_get(calls, i));
         if (!json_is_string(json_object_get(call, "name")))
-            return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: tool_calls[%zu]: name is missing or not a string", at->what,
-                            at->message, i);
+            return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: tool_calls[%zu]: name is missing or not a string",
+                            at->what, at->message, i);
         if (!json_object_get(call, "arguments"))
-            return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: tool_calls[%zu]: no arguments", at->what, at->message, i);
+            return qvl_fail(at->err, QVL_E_FORMAT, "%s: message %zu: tool_calls[%zu]: no arguments", at->what, at->message,
+                            i);
     }
     if (json_array_size(calls))
         m->tool_calls = json_incref(calls);
@@ -224,8 +232,8 @@ static int parse_message(const struct place *at, const json_t *v, struct qvl_mes
 static int parse_messages(struct qvl_chat *c, const json_t *list, struct place *at)
 {
     if (!json_is_array(list))
-        return qvl_fail(at->err, QVL_E_FORMAT, "%s: neither a list of messages nor an object with such a list as \"messages\"",
-                        at->what);
+        return qvl_fail(at->err, QVL_E_FORMAT,
+                        "%s: neither a list of messages nor an object with such a list as \"messages\"", at->what);
     for (at->message = 0; at->message < json_array_size(list); at->message++) {
         struct qvl_message m = {0};
         int rc = parse_message(at, json_array_get(list, at->message), &m);
@@ -261,7 +269,8 @@ static int parse_root(struct qvl_chat *c, struct qvl_chat_options *opt, json_t *
         if (tools && !json_is_null(tools) && !json_is_array(tools))
             return qvl_fail(at->err, QVL_E_FORMAT, "%s: tools is not a list", at->what);
         if (json_array_size(tools) > MAX_TOOLS)
-            return qvl_fail(at->err, QVL_E_LIMIT, "%s: %zu tools, the limit is %d", at->what, json_array_size(tools), MAX_TOOLS);
+            return qvl_fail(at->err, QVL_E_LIMIT, "%s: %zu tools, the limit is %d", at->what, json_array_size(tools),
+                            MAX_TOOLS);
         for (size_t i = 0; i < json_array_size(tools); i++)
             if (!json_is_object(json_array_get(tools, i)))
                 return qvl_fail(at->err, QVL_E_FORMAT, "%s: tools[%zu] is not an object", at->what, i);
@@ -275,7 +284,8 @@ static int parse_root(struct qvl_chat *c, struct qvl_chat_options *opt, json_t *
     return 0;
 }
 
-int qvl_chat_parse(struct qvl_chat *c, struct qvl_chat_options *opt, const char *json, size_t len, const char *what, qvl_err *err)
+int qvl_chat_parse(struct qvl_chat *c, struct qvl_chat_options *opt, const char *json, size_t len, const char *what,
+                   qvl_err *err)
 {
     json_t *root = NULL;
     struct qvl_chat_options unused = {0};

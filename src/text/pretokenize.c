@@ -6,7 +6,10 @@
 
 #include "text/unicode.h"
 
-static unsigned class_at(const uint32_t *cp, size_t n, size_t i) { return i < n ? qvl_uc_lookup(QVL_CP(cp[i])) : 0; }
+static unsigned class_at(const uint32_t *cp, size_t n, size_t i)
+{
+    return i < n ? qvl_uc_lookup(QVL_CP(cp[i])) : 0;
+}
 
 static int is_newline(const uint32_t *cp, size_t n, size_t i)
 {

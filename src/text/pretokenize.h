@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* The expression that qvl_pretokenize_next implements, as tokenizer.json writes it. */
-#define QVL_PRETOKENIZE_REGEX                                                                                           \
+#define QVL_PRETOKENIZE_REGEX                                                                                         \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|" \
     "\\s+(?!\\S)|\\s+"
 

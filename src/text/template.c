@@ -13,11 +13,13 @@
 #include "text/template.h"
 
 /* What the models were trained on, byte for byte. */
-static const char TOOLS_HEAD[] = "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided "
-                                 "with function signatures within <tools></tools> XML tags:\n<tools>";
-static const char TOOLS_TAIL[] = "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-                                 "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
-                                 "<args-json-object>}\n</tool_call>";
+static const char TOOLS_HEAD[] =
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided "
+    "with function signatures within <tools></tools> XML tags:\n<tools>";
+static const char TOOLS_TAIL[] =
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
+    "<args-json-object>}\n</tool_call>";
 static const char IMAGE[] = "<|vision_start|><|image_pad|><|vision_end|>";
 static const char VIDEO[] = "<|vision_start|><|video_pad|><|vision_end|>";
 
@@ -29,7 +31,7 @@ struct render {
     struct qvl_prompt content; /* of one message; its inserts, without ids, say where its media stand */
     size_t n_images, n_videos; /* counted so far, for "Picture k: " */
     int thinking, by_content, use_ids;
-    int nomem;                 /* a list could not grow; checked once at the end, like qvl_buf.failed */
+    int nomem; /* a list could not grow; checked once at the end, like qvl_buf.failed */
 };
 
 /* ---------------------------------------------------------------- writing */
@@ -64,7 +66,10 @@ static void put(struct render *r, struct qvl_prompt *p, const char *s, size_t le
 }
 
 /* Text of the template itself. */
-static void put_own(struct render *r, struct qvl_prompt *p, const char *s) { put(r, p, s, strlen(s), QVL_TRUST_ALL); }
+static void put_own(struct render *r, struct qvl_prompt *p, const char *s)
+{
+    put(r, p, s, strlen(s), QVL_TRUST_ALL);
+}
 
 static void put_insert(struct render *r, struct qvl_prompt *p, const int32_t *ids, size_t n_ids)
 {
@@ -97,9 +102,9 @@ static void put_json(struct render *r, const json_t *value)
 /* ---------------------------------------------------------------- content */
 
 enum media_rule {
-    MEDIA_DROP,  /* not rendered */
-    MEDIA_SHOW,  /* rendered, numbered, counted */
-    MEDIA_AGAIN  /* rendered with the number that the count has reached, not counted */
+    MEDIA_DROP, /* not rendered */
+    MEDIA_SHOW, /* rendered, numbered, counted */
+    MEDIA_AGAIN /* rendered with the number that the count has reached, not counted */
 };
 
 static void render_media(struct render *r, const struct qvl_item *it, enum media_rule rule)
@@ -196,9 +201,15 @@ static void open_turn(struct render *r, const char *role)
     put_own(r, r->p, "\n");
 }
 
-static void close_turn(struct render *r) { put_own(r, r->p, "<|im_end|>\n"); }
+static void close_turn(struct render *r)
+{
+    put_own(r, r->p, "<|im_end|>\n");
+}
 
-static void put_whole_content(struct render *r) { put_content(r, 0, r->content.text.len); }
+static void put_whole_content(struct render *r)
+{
+    put_content(r, 0, r->content.text.len);
+}
 
 /* The system turn: the first message if it is one, and the tools. */
 static void render_head(struct render *r)
@@ -347,10 +358,11 @@ static void render_message(struct render *r, size_t i, size_t query)
     }
 }
 
-int qvl_template_render(const struct qvl_template *t, const struct qvl_chat *c, const struct qvl_chat_options *opt, int use_ids,
-                        struct qvl_prompt *out, qvl_err *err)
+int qvl_template_render(const struct qvl_template *t, const struct qvl_chat *c, const struct qvl_chat_options *opt,
+                        int use_ids, struct qvl_prompt *out, qvl_err *err)
 {
-    struct render r = {.c = c, .opt = opt, .p = out, .thinking = t->thinking, .by_content = t->by_content, .use_ids = use_ids};
+    struct render r = {
+        .c = c, .opt = opt, .p = out, .thinking = t->thinking, .by_content = t->by_content, .use_ids = use_ids};
     *out = (struct qvl_prompt){0};
     qvl_buf_init(&out->text, SIZE_MAX / 4);
     qvl_buf_init(&r.content.text, SIZE_MAX / 4);

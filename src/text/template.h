@@ -3,9 +3,9 @@
 #define QVL_TEXT_TEMPLATE_H
 
 struct qvl_template {
-    int thinking;    /* answers begin inside a <think> block */
-    int by_content;  /* the line end in front of the first tool call asks for content, not for text: a list of parts that
-                        render to nothing counts */
+    int thinking;   /* answers begin inside a <think> block */
+    int by_content; /* the line end in front of the first tool call asks for content, not for text: a list of parts that
+                       render to nothing counts */
 };
 
 #endif

@@ -44,7 +44,8 @@ int qvl_template_parse(struct qvl_template **out, const char *jinja, size_t len,
     size_t rest = (size_t)(jinja + len - tail);
     int thinking = find_text(tail, rest, "<think>") != NULL;
     if (thinking && find_text(tail, rest, "</think>"))
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: a chat template that switches thinking on and off is not supported", what);
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: a chat template that switches thinking on and off is not supported",
+                        what);
     struct qvl_template *t = qvl_calloc(1, sizeof *t);
     if (!t)
         return qvl_fail_nomem(err, sizeof *t, what);
@@ -118,4 +119,7 @@ void qvl_template_close(struct qvl_template **t)
     *t = NULL;
 }
 
-int qvl_template_thinking(const struct qvl_template *t) { return t->thinking; }
+int qvl_template_thinking(const struct qvl_template *t)
+{
+    return t->thinking;
+}

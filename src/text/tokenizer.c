@@ -126,7 +126,10 @@ static int begins_one(const struct qvl_added_set *set, uint32_t x)
     return QVL_TAG(x) != QVL_TRUST_NONE && (c < 128 ? set->first[c] : set->first_other);
 }
 
-static int is_space(uint32_t x) { return (qvl_uc_lookup(QVL_CP(x)) & QVL_UC_SPACE) != 0; }
+static int is_space(uint32_t x)
+{
+    return (qvl_uc_lookup(QVL_CP(x)) & QVL_UC_SPACE) != 0;
+}
 
 /* Cuts cp[0..n) at the added tokens of the set and hands the pieces between them to `piece`. */
 static int split_added(struct encoding *e, const struct qvl_added_set *set, const uint32_t *cp, size_t n,
@@ -205,9 +208,15 @@ int qvl_tokenizer_is_special(const struct qvl_tokenizer *t, int32_t id)
     return k && (k->flags & QVL_TOKEN_SPECIAL);
 }
 
-int qvl_tokenizer_has_text(const struct qvl_tokenizer *t, int32_t id) { return token_at(t, id) != NULL; }
+int qvl_tokenizer_has_text(const struct qvl_tokenizer *t, int32_t id)
+{
+    return token_at(t, id) != NULL;
+}
 
-int32_t qvl_tokenizer_size(const struct qvl_tokenizer *t) { return (int32_t)t->n_ids; }
+int32_t qvl_tokenizer_size(const struct qvl_tokenizer *t)
+{
+    return (int32_t)t->n_ids;
+}
 
 int32_t qvl_tokenizer_find(const struct qvl_tokenizer *t, const char *token)
 {

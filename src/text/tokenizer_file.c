@@ -20,7 +20,9 @@ static int refuse(struct qvl_vocab_loader *l, const char *section, const json_t 
 {
     const char *type = json_string_value(json_object_get(found, "type"));
     return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: %s: \"%.64s\" is not what Qwen models use", l->what, section,
-                    type ? type : json_is_null(found) || !found ? "null" : "?");
+                    type                            ? type
+                    : json_is_null(found) || !found ? "null"
+                                                    : "?");
 }
 
 static int is_type(const json_t *v, const char *type)
@@ -65,8 +67,8 @@ static int check_pipeline(struct qvl_vocab_loader *l, const json_t *root)
     if (!is_type(bytes, "ByteLevel"))
         return refuse(l, "pre_tokenizer.pretokenizers[1]", bytes);
     if (!is_false(bytes, "add_prefix_space") || !is_false(bytes, "use_regex"))
-        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: pre_tokenizer: ByteLevel must have add_prefix_space and use_regex false",
-                        l->what);
+        return qvl_fail(l->err, QVL_E_UNSUPPORTED,
+                        "%s: pre_tokenizer: ByteLevel must have add_prefix_space and use_regex false", l->what);
 
     const json_t *post = json_object_get(root, "post_processor");
     if (post && !json_is_null(post) && !is_type(single(post, "processors"), "ByteLevel"))
@@ -86,7 +88,8 @@ static int check_model(struct qvl_vocab_loader *l, const json_t *model)
     if (type && !is_type(model, "BPE"))
         return refuse(l, "model", model);
     if (json_is_number(dropout) && json_number_value(dropout) != 0)
-        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: model.dropout: %g is not supported", l->what, json_number_value(dropout));
+        return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: model.dropout: %g is not supported", l->what,
+                        json_number_value(dropout));
     for (size_t i = 0; i < QVL_COUNT(text); i++) {
         const char *s = json_string_value(json_object_get(model, text[i]));
         if (s && *s)
@@ -117,9 +120,10 @@ static void find_lists(const char *json, size_t len, struct qvl_vocab_list *voca
             if (qvl_scan_key(&c, &key, &n) != 0)
                 return;
         }
-        struct qvl_vocab_list *list = !in_model ? NULL : n == 5 && memcmp(key, "vocab", 5) == 0 ? vocab
-                                      : n == 6 && memcmp(key, "merges", 6) == 0               ? merges
-                                                                                              : NULL;
+        struct qvl_vocab_list *list = !in_model                                 ? NULL
+                                      : n == 5 && memcmp(key, "vocab", 5) == 0  ? vocab
+                                      : n == 6 && memcmp(key, "merges", 6) == 0 ? merges
+                                                                                : NULL;
         struct qvl_vocab_list found = {.at = c.at};
         if (qvl_scan_skip(&c, &found.n_commas) != 0)
             return;
@@ -131,7 +135,8 @@ static void find_lists(const char *json, size_t len, struct qvl_vocab_list *voca
 }
 
 /* The text with the two lists replaced by null and by their line ends, so that errors name the right line. */
-static int parse_rest(json_t **root, const char *json, size_t len, struct qvl_vocab_list a, struct qvl_vocab_list b, const char *what, qvl_err *err)
+static int parse_rest(json_t **root, const char *json, size_t len, struct qvl_vocab_list a, struct qvl_vocab_list b,
+                      const char *what, qvl_err *err)
 {
     struct qvl_buf rest;
     const struct qvl_vocab_list cut[2] = {a.at < b.at ? a : b, a.at < b.at ? b : a};
@@ -147,7 +152,8 @@ static int parse_rest(json_t **root, const char *json, size_t len, struct qvl_vo
             qvl_buf_putc(&rest, '\n');
     }
     qvl_buf_add(&rest, json + at, len - at);
-    int rc = rest.failed ? qvl_fail_nomem(err, len, what) : qvl_json_parse(root, rest.len ? rest.data : "", rest.len, what, err);
+    int rc =
+        rest.failed ? qvl_fail_nomem(err, len, what) : qvl_json_parse(root, rest.len ? rest.data : "", rest.len, what, err);
     qvl_buf_free(&rest);
     return rc;
 }

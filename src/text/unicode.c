@@ -9,8 +9,16 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-enum { S_BASE = 0xac00, L_BASE = 0x1100, V_BASE = 0x1161, T_BASE = 0x11a7, L_N = 19, V_N = 21, T_N = 28,
-       S_N = L_N * V_N * T_N };
+enum {
+    S_BASE = 0xac00,
+    L_BASE = 0x1100,
+    V_BASE = 0x1161,
+    T_BASE = 0x11a7,
+    L_N = 19,
+    V_N = 21,
+    T_N = 28,
+    S_N = L_N * V_N * T_N
+};
 
 /* Value of the last range that starts at or before cp. The first range starts at 0. */
 static unsigned range_value(const uint32_t *t, size_t n, uint32_t cp)

@@ -12,8 +12,8 @@
 
 #include "qvl.h"
 
-#define QVL_CP(x)   ((x) & 0x1fffffu)
-#define QVL_TAG(x)  ((x) >> 24)
+#define QVL_CP(x)           ((x)&0x1fffffu)
+#define QVL_TAG(x)          ((x) >> 24)
 #define QVL_TAGGED(cp, tag) ((uint32_t)(cp) | (uint32_t)(tag) << 24)
 
 enum {

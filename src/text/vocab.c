@@ -153,7 +153,8 @@ int qvl_vocab_load_tokens(struct qvl_vocab_loader *l, const struct qvl_vocab_lis
     if (!qvl_scan_take(&c, '{'))
         return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: is missing or not an object", l->what, field);
     if (n_left > QVL_VOCAB_MAX_IDS)
-        return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: %zu tokens, the limit is %d", l->what, field, n_left, QVL_VOCAB_MAX_IDS);
+        return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: %zu tokens, the limit is %d", l->what, field, n_left,
+                        QVL_VOCAB_MAX_IDS);
     QVL_TRY(init_slots(l, n_left));
     int more = !qvl_scan_take(&c, '}');
     while (more) {
@@ -166,8 +167,8 @@ int qvl_vocab_load_tokens(struct qvl_vocab_loader *l, const struct qvl_vocab_lis
             return qvl_fail(l->err, QVL_E_LIMIT, "%s: %s: token of %zu bytes, the limit is %d", l->what, field, l->a.len,
                             QVL_VOCAB_MAX_TOKEN);
         if (qvl_scan_int(&c, &id) != 0)
-            return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: id of \"%.64s\" is not an integer of up to 9 digits", l->what, field,
-                            l->a.len ? l->a.data : "");
+            return qvl_fail(l->err, QVL_E_FORMAT, "%s: %s: id of \"%.64s\" is not an integer of up to 9 digits", l->what,
+                            field, l->a.len ? l->a.data : "");
         QVL_TRY(add_token(l, field, l->a.len ? l->a.data : "", l->a.len, id));
         more = qvl_scan_take(&c, ',') && --n_left;
         if (!more && !qvl_scan_take(&c, '}'))
@@ -236,7 +237,8 @@ static int read_merge(struct qvl_vocab_loader *l, struct qvl_scan *c, size_t ran
         return qvl_fail_nomem(l->err, l->a.len + l->b.len, l->what);
     if (!l->a.len || (pair && !l->b.len))
         return qvl_fail(l->err, QVL_E_FORMAT, "%s: merge %zu: a side is empty", l->what, rank);
-    return pair ? add_merge(l, rank, l->a.data, l->a.len, l->b.data, l->b.len) : add_merge_line(l, rank, l->a.data, l->a.len);
+    return pair ? add_merge(l, rank, l->a.data, l->a.len, l->b.data, l->b.len)
+                : add_merge_line(l, rank, l->a.data, l->a.len);
 }
 
 int qvl_vocab_load_merges(struct qvl_vocab_loader *l, const struct qvl_vocab_list *list)
@@ -275,7 +277,8 @@ int qvl_vocab_load_merge_lines(struct qvl_vocab_loader *l, const char *s, size_t
 /* ---------------------------------------------------------------- added tokens */
 
 /* A flag of an added token; absent = given default. */
-static int get_flag(struct qvl_vocab_loader *l, const json_t *token, const char *text, const char *name, int absent, int *value)
+static int get_flag(struct qvl_vocab_loader *l, const json_t *token, const char *text, const char *name, int absent,
+                    int *value)
 {
     const json_t *v = json_object_get(token, name);
     if (v && !json_is_boolean(v))
@@ -309,7 +312,8 @@ static int claim_id(struct qvl_vocab_loader *l, int32_t id, const char *text, si
     QVL_TRY(grow_ids(l, (size_t)id + 1));
     struct qvl_token *k = &t->token[id];
     if (k->flags && (k->len != len || memcmp(t->pool.data + k->at, text, len) != 0))
-        return qvl_fail(l->err, QVL_E_FORMAT, "%s: added token \"%.64s\": id %d belongs to another token", l->what, text, (int)id);
+        return qvl_fail(l->err, QVL_E_FORMAT, "%s: added token \"%.64s\": id %d belongs to another token", l->what, text,
+                        (int)id);
     if (!k->flags) {
         size_t at = t->pool.len;
         if (qvl_buf_add(&t->pool, text, len))
@@ -335,8 +339,8 @@ static int add_added(struct qvl_vocab_loader *l, json_int_t id, const json_t *to
     QVL_TRY(get_flag(l, token, s, "single_word", 0, &single));
     QVL_TRY(get_flag(l, token, s, "normalized", !special, &normalized));
     if (len == 0 || len > QVL_VOCAB_MAX_ADDED)
-        return qvl_fail(l->err, QVL_E_LIMIT, "%s: added token %" JSON_INTEGER_FORMAT ": %zu bytes, allowed are 1 to %d", l->what, id,
-                        len, QVL_VOCAB_MAX_ADDED);
+        return qvl_fail(l->err, QVL_E_LIMIT, "%s: added token %" JSON_INTEGER_FORMAT ": %zu bytes, allowed are 1 to %d",
+                        l->what, id, len, QVL_VOCAB_MAX_ADDED);
     if (single)
         return qvl_fail(l->err, QVL_E_UNSUPPORTED, "%s: added token \"%.64s\": single_word is not supported", l->what, s);
     QVL_TRY(claim_id(l, (int32_t)id, s, len, special));
@@ -350,7 +354,11 @@ static int add_added(struct qvl_vocab_loader *l, json_int_t id, const json_t *to
         qvl_cps_free(&cps);
         cps = nfc;
     }
-    struct qvl_added a = {.cp = cps.cp, .n = cps.n, .id = (int32_t)id, .special = (uint8_t)special, .lstrip = (uint8_t)lstrip,
+    struct qvl_added a = {.cp = cps.cp,
+                          .n = cps.n,
+                          .id = (int32_t)id,
+                          .special = (uint8_t)special,
+                          .lstrip = (uint8_t)lstrip,
                           .rstrip = (uint8_t)rstrip};
     if (rc == 0)
         rc = set_append(l, normalized ? &l->t->normal : &l->t->raw, &a);
@@ -398,7 +406,8 @@ int qvl_vocab_load_added_decoder(struct qvl_vocab_loader *l, json_t *map)
 {
     const char *key;
     json_t *token;
-    json_object_foreach(map, key, token) {
+    json_object_foreach(map, key, token)
+    {
         char *end;
         long id = strtol(key, &end, 10);
         if (end == key || *end || id < 0 || id >= QVL_VOCAB_MAX_IDS)

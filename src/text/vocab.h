@@ -27,14 +27,14 @@ struct qvl_added_set {
 enum { QVL_TOKEN_TEXT = 1, QVL_TOKEN_ADDED = 2, QVL_TOKEN_SPECIAL = 4 };
 
 struct qvl_tokenizer {
-    size_t n_ids;      /* largest id + 1 */
+    size_t n_ids;        /* largest id + 1 */
     struct qvl_buf pool; /* raw bytes of all tokens */
     struct qvl_token {
         uint32_t at, len; /* in pool */
         uint8_t flags;    /* QVL_TOKEN_ bits */
-    } *token;          /* [n_ids] */
+    } * token;            /* [n_ids] */
     struct qvl_bpe bpe;
-    int nfc;           /* normalise ordinary text */
+    int nfc;                          /* normalise ordinary text */
     struct qvl_added_set raw, normal; /* matched in the text as given, and after normalisation */
 };
 

@@ -19,7 +19,7 @@ struct qvl_vocab_loader {
     qvl_err *err;
     int16_t byte_of[QVL_VOCAB_ALPHABET]; /* code point of the alphabet -> byte, -1 */
     size_t cap_ids;
-    int32_t *slot;       /* open addressing: bytes of an ordinary token -> id; -1 = empty */
+    int32_t *slot; /* open addressing: bytes of an ordinary token -> id; -1 = empty */
     size_t mask;
     struct qvl_buf a, b;        /* strings as the file has them: a token, or the two sides of a merge */
     struct qvl_buf left, right; /* the sides as bytes */
@@ -41,7 +41,8 @@ int qvl_vocab_load_tokens(struct qvl_vocab_loader *l, const struct qvl_vocab_lis
 int qvl_vocab_load_merges(struct qvl_vocab_loader *l, const struct qvl_vocab_list *list);
 /* merges.txt: one pair a line, the first line may be a "#version" note. */
 int qvl_vocab_load_merge_lines(struct qvl_vocab_loader *l, const char *text, size_t len);
-/* added_tokens of tokenizer.json (a list, or NULL) and added_tokens_decoder of tokenizer_config.json (an object, or NULL). */
+/* added_tokens of tokenizer.json (a list, or NULL) and added_tokens_decoder of tokenizer_config.json (an object, or NULL).
+ */
 int qvl_vocab_load_added(struct qvl_vocab_loader *l, const json_t *list);
 int qvl_vocab_load_added_decoder(struct qvl_vocab_loader *l, json_t *map);
 

@@ -55,9 +55,18 @@ static void *counted(void *p)
     return p;
 }
 
-void *malloc(size_t n) { return fails() ? NULL : counted(__libc_malloc(n)); }
-void *calloc(size_t n, size_t size) { return fails() ? NULL : counted(__libc_calloc(n, size)); }
-void *aligned_alloc(size_t align, size_t n) { return fails() ? NULL : counted(__libc_memalign(align, n)); }
+void *malloc(size_t n)
+{
+    return fails() ? NULL : counted(__libc_malloc(n));
+}
+void *calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : counted(__libc_calloc(n, size));
+}
+void *aligned_alloc(size_t align, size_t n)
+{
+    return fails() ? NULL : counted(__libc_memalign(align, n));
+}
 
 void *realloc(void *p, size_t n)
 {
@@ -102,7 +111,8 @@ static int do_tokenizer(qvl_err *err)
 
 static int do_encode(qvl_err *err)
 {
-    static const char text[] = "abc <|im_end|> e\xcc\x81\xcc\xa3 long long long long long long words and \xff bytes abababababababababababab";
+    static const char text[] =
+        "abc <|im_end|> e\xcc\x81\xcc\xa3 long long long long long long words and \xff bytes abababababababababababab";
     struct qvl_stretch st = {sizeof text - 1, QVL_TRUST_ALL};
     struct qvl_ids ids = {0};
     int rc = 0;
@@ -131,9 +141,12 @@ static int do_nfc(qvl_err *err)
 static int do_prompt(qvl_err *err)
 {
     static const char json[] =
-        "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"image\":\"a\"},{\"type\":"
-        "\"text\",\"text\":\"Q\"},{\"type\":\"video\",\"video\":\"v\"}]},{\"role\":\"assistant\",\"content\":\"<think>w</think>A\","
-        "\"tool_calls\":[{\"name\":\"f\",\"arguments\":{\"a\":[1,2]}}]},{\"role\":\"tool\",\"content\":\"R\"},{\"role\":\"assistant\","
+        "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":[{\"type\":\"image\","
+        "\"image\":\"a\"},{\"type\":"
+        "\"text\",\"text\":\"Q\"},{\"type\":\"video\",\"video\":\"v\"}]},{\"role\":\"assistant\",\"content\":\"<think>w</"
+        "think>A\","
+        "\"tool_calls\":[{\"name\":\"f\",\"arguments\":{\"a\":[1,2]}}]},{\"role\":\"tool\",\"content\":\"R\"},{\"role\":"
+        "\"assistant\","
         "\"content\":\"B\",\"reasoning_content\":\"W\"}],\"tools\":[{\"name\":\"f\"}],\"add_vision_id\":true}";
     static const char *const jinja[2] = {"<|im_start|><|im_end|><|image_pad|>add_generation_prompt",
                                          "<|im_start|><|im_end|><|image_pad|>add_generation_prompt<think>"};
@@ -210,10 +223,11 @@ int main(void)
 {
     json_set_alloc_funcs(json_malloc, free);
     setvbuf(stdout, NULL, _IONBF, 0); /* the buffer would count as a leak */
-    tokenizer_json = small_json(",\"ab\":256,\"abc\":257,\"abab\":258", "\"a b\",[\"ab\",\"c\"],\"ab ab\"",
-                                "{\"id\":300,\"content\":\"<|im_end|>\",\"special\":true},{\"id\":301,\"content\":\"e\\u0301\"},"
-                                "{\"id\":302,\"content\":\"<think>\",\"normalized\":false}",
-                                &tokenizer_len);
+    tokenizer_json =
+        small_json(",\"ab\":256,\"abc\":257,\"abab\":258", "\"a b\",[\"ab\",\"c\"],\"ab ab\"",
+                   "{\"id\":300,\"content\":\"<|im_end|>\",\"special\":true},{\"id\":301,\"content\":\"e\\u0301\"},"
+                   "{\"id\":302,\"content\":\"<think>\",\"normalized\":false}",
+                   &tokenizer_len);
     qvl_err err;
     if (!tokenizer_json || qvl_tokenizer_parse(&tokenizer, tokenizer_json, tokenizer_len, "small", &err) != 0)
         return 1;

@@ -11,13 +11,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct qvl_tokenizer *tokenizer(void)
 {
     static struct qvl_tokenizer *t;
-    if (!t && parse_small(&t,
-                          ",\"ab\":256,\"bc\":257,\"abc\":258,\"\xc4\xa0" "a\":259,\"aa\":260,\"aaaa\":261,\"aaa\":262,\"\xc3\x83\xc2\xa9\":263",
-                          "\"a b\",\"b c\",\"ab c\",\"\xc4\xa0 a\",\"a a\",\"aa aa\",\"a aa\",[\"\xc3\x83\",\"\xc2\xa9\"],\"a bc\"",
-                          "{\"id\":300,\"content\":\"<|im_end|>\",\"special\":true},{\"id\":301,\"content\":\"<think>\",\"normalized\":false},"
-                          "{\"id\":302,\"content\":\"<t\",\"normalized\":true,\"lstrip\":true},{\"id\":303,\"content\":\"e\\u0301\","
-                          "\"normalized\":true},{\"id\":304,\"content\":\"<|im\",\"special\":true,\"rstrip\":true}",
-                          NULL) != 0)
+    if (!t && parse_small(
+                  &t,
+                  ",\"ab\":256,\"bc\":257,\"abc\":258,\"\xc4\xa0"
+                  "a\":259,\"aa\":260,\"aaaa\":261,\"aaa\":262,\"\xc3\x83\xc2\xa9\":263",
+                  "\"a b\",\"b c\",\"ab c\",\"\xc4\xa0 a\",\"a a\",\"aa aa\",\"a aa\",[\"\xc3\x83\",\"\xc2\xa9\"],\"a bc\"",
+                  "{\"id\":300,\"content\":\"<|im_end|>\",\"special\":true},{\"id\":301,\"content\":\"<think>\","
+                  "\"normalized\":false},"
+                  "{\"id\":302,\"content\":\"<t\",\"normalized\":true,\"lstrip\":true},{\"id\":303,\"content\":\"e\\u0301\","
+                  "\"normalized\":true},{\"id\":304,\"content\":\"<|im\",\"special\":true,\"rstrip\":true}",
+                  NULL) != 0)
         abort();
     return t;
 }

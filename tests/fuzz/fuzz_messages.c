@@ -1,5 +1,5 @@
-/* fuzz_messages.c - any bytes as messages: refused with a message, or rendered by both templates; then stretches add up, every
- * picture has its pad, and only the template's own turns hold control tokens. */
+/* fuzz_messages.c - any bytes as messages: refused with a message, or rendered by both templates; then stretches add up,
+ * every picture has its pad, and only the template's own turns hold control tokens. */
 #include <stdint.h>
 
 #include "text/chat.h"
@@ -25,8 +25,10 @@ static void use(const struct qvl_chat *c, const struct qvl_chat_options *opt, co
     struct qvl_ids ids = {0};
     size_t sum = 0, pads = 0, starts = 0, ends = 0;
     if (parse_small(&k, "", "",
-                    "{\"id\":300,\"content\":\"<|im_start|>\",\"special\":true},{\"id\":301,\"content\":\"<|im_end|>\",\"special\":true},"
-                    "{\"id\":302,\"content\":\"<|image_pad|>\",\"special\":true},{\"id\":303,\"content\":\"<|video_pad|>\",\"special\":true}",
+                    "{\"id\":300,\"content\":\"<|im_start|>\",\"special\":true},{\"id\":301,\"content\":\"<|im_end|>\","
+                    "\"special\":true},"
+                    "{\"id\":302,\"content\":\"<|image_pad|>\",\"special\":true},{\"id\":303,\"content\":\"<|video_pad|>\","
+                    "\"special\":true}",
                     NULL) != 0 ||
         qvl_template_render(t, c, opt, 1, &p, NULL) != 0 || qvl_prompt_encode(&p, k, &ids, NULL) != 0)
         abort();

@@ -1,4 +1,5 @@
-/* fuzz_tokenizer_json.c - any bytes as a tokenizer.json: refused with a message, or a tokenizer whose ids give the text back. */
+/* fuzz_tokenizer_json.c - any bytes as a tokenizer.json: refused with a message, or a tokenizer whose ids give the text
+ * back. */
 #include <stdint.h>
 
 #include "unit/text_help.h"

@@ -35,9 +35,13 @@ static void contents(void **state)
 {
     (void)state;
     struct qvl_chat c = {0};
-    parse(&c, NULL, "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":[]},{\"role\":\"assistant\",\"content\":null},"
-                    "{\"role\":\"tool\",\"content\":\"\"},{\"role\":\"developer\",\"content\":\"D\",\"name\":5},{\"role\":\"assistant\"}]");
-    static const qvl_role roles[] = {QVL_ROLE_SYSTEM, QVL_ROLE_USER, QVL_ROLE_ASSISTANT, QVL_ROLE_TOOL, QVL_ROLE_SYSTEM, QVL_ROLE_ASSISTANT};
+    parse(&c, NULL,
+          "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":[]},{\"role\":\"assistant\",\"content\":"
+          "null},"
+          "{\"role\":\"tool\",\"content\":\"\"},{\"role\":\"developer\",\"content\":\"D\",\"name\":5},{\"role\":"
+          "\"assistant\"}]");
+    static const qvl_role roles[] = {QVL_ROLE_SYSTEM, QVL_ROLE_USER,   QVL_ROLE_ASSISTANT,
+                                     QVL_ROLE_TOOL,   QVL_ROLE_SYSTEM, QVL_ROLE_ASSISTANT};
     static const size_t items[] = {1, 0, 0, 1, 1, 0};
     assert_int_equal(c.n, 6);
     for (size_t i = 0; i < 6; i++) {
@@ -78,7 +82,8 @@ static void parts(void **state)
     for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
         struct qvl_chat c = {0};
         char json[256];
-        snprintf(json, sizeof json, "[{\"role\":\"user\",\"content\":[%s,{\"type\":\"text\",\"text\":\"end\"}]}]", part[i].json);
+        snprintf(json, sizeof json, "[{\"role\":\"user\",\"content\":[%s,{\"type\":\"text\",\"text\":\"end\"}]}]",
+                 part[i].json);
         parse(&c, NULL, json);
         assert_int_equal(c.msg[0].n_items, 2);
         check_item(&c.msg[0].items[0], part[i].kind, part[i].text);
@@ -106,8 +111,9 @@ static void options_and_tools(void **state)
     parse(&c, &o, "{\"messages\":[],\"tools\":[{\"name\":\"f\"}]}");
     assert_true(o.add_generation_prompt == 1 && o.add_vision_id == 1); /* kept */
     assert_int_equal(json_array_size(c.tools), 1);
-    parse(&c, &o, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"add_generation_prompt\":false,\"add_vision_id\":false,"
-                  "\"tools\":null}");
+    parse(&c, &o,
+          "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"add_generation_prompt\":false,\"add_vision_id\":false,"
+          "\"tools\":null}");
     assert_true(o.add_generation_prompt == 0 && o.add_vision_id == 0);
     assert_int_equal(json_array_size(c.tools), 1);
     assert_int_equal(c.n, 1); /* appended */
@@ -120,9 +126,12 @@ static void reasoning_and_calls(void **state)
 {
     (void)state;
     struct qvl_chat c = {0};
-    parse(&c, NULL, "[{\"role\":\"assistant\",\"reasoning_content\":\"why\",\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":"
-                    "{\"name\":\"f\",\"arguments\":\"{}\"}},{\"name\":\"g\",\"arguments\":{\"a\":1}}]},{\"role\":\"assistant\",\"content\":"
-                    "\"x\",\"reasoning_content\":null,\"tool_calls\":[]}]");
+    parse(&c, NULL,
+          "[{\"role\":\"assistant\",\"reasoning_content\":\"why\",\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\","
+          "\"function\":"
+          "{\"name\":\"f\",\"arguments\":\"{}\"}},{\"name\":\"g\",\"arguments\":{\"a\":1}}]},{\"role\":\"assistant\","
+          "\"content\":"
+          "\"x\",\"reasoning_content\":null,\"tool_calls\":[]}]");
     assert_string_equal(c.msg[0].reasoning, "why");
     assert_int_equal(json_array_size(c.msg[0].tool_calls), 2);
     const json_t *f = qvl_tool_call_function(json_array_get(c.msg[0].tool_calls, 0));
@@ -159,9 +168,12 @@ static void refusals(void **state)
         {QVL_E_FORMAT, "content[0].type", "[{\"role\":\"user\",\"content\":[{\"type\":5}]}]"},
         {QVL_E_FORMAT, "content[0].text", "[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]"},
         {QVL_E_FORMAT, "content[0].text", "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":null}]}]"},
-        {QVL_E_UNSUPPORTED, "content[0].image_url", "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":5}]}]"},
-        {QVL_E_UNSUPPORTED, "content[0].image_url", "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]"},
-        {QVL_E_UNSUPPORTED, "content[0].video", "[{\"role\":\"user\",\"content\":[{\"type\":\"video\",\"video\":[\"1.png\"]}]}]"},
+        {QVL_E_UNSUPPORTED, "content[0].image_url",
+         "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":5}]}]"},
+        {QVL_E_UNSUPPORTED, "content[0].image_url",
+         "[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]"},
+        {QVL_E_UNSUPPORTED, "content[0].video",
+         "[{\"role\":\"user\",\"content\":[{\"type\":\"video\",\"video\":[\"1.png\"]}]}]"},
         {QVL_E_FORMAT, "content[0].image: holds a NUL", "[{\"role\":\"user\",\"content\":[{\"image\":\"a\\u0000b\"}]}]"},
         {QVL_E_FORMAT, "reasoning_content", "[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":5}]"},
         {QVL_E_FORMAT, "reasoning_content", "[{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":\"\\u0000\"}]"},
@@ -226,9 +238,14 @@ static void adding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(contents),           cmocka_unit_test(parts),               cmocka_unit_test(nul_in_text),
-        cmocka_unit_test(options_and_tools),  cmocka_unit_test(reasoning_and_calls), cmocka_unit_test(refusals),
-        cmocka_unit_test(nesting),            cmocka_unit_test(adding),
+        cmocka_unit_test(contents),
+        cmocka_unit_test(parts),
+        cmocka_unit_test(nul_in_text),
+        cmocka_unit_test(options_and_tools),
+        cmocka_unit_test(reasoning_and_calls),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(nesting),
+        cmocka_unit_test(adding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,10 @@ static void open_sampler(struct bench *b, int n)
     assert_non_null(b->s.score);
 }
 
-static void close_sampler(struct bench *b) { qvl_arena_close(&b->arena); }
+static void close_sampler(struct bench *b)
+{
+    qvl_arena_close(&b->arena);
+}
 
 static void begin(struct bench *b, const struct qvl_sampler_params *p, const int32_t *prompt, size_t n)
 {
@@ -112,13 +115,15 @@ static void check_case(size_t number_of_case, const json_t *c)
             const json_t *e = json_array_get(kept, i);
             if (b.s.order[i] != json_integer_value(json_array_get(e, 0)) ||
                 score_bits(&b, i) != json_integer_value(json_array_get(e, 1)))
-                fail_msg("case %zu: entry %zu is %d (%g)", number_of_case, i, (int)b.s.order[i], (double)b.s.score[b.s.order[i]]);
+                fail_msg("case %zu: entry %zu is %d (%g)", number_of_case, i, (int)b.s.order[i],
+                         (double)b.s.score[b.s.order[i]]);
         }
     } else if (json_is_true(json_object_get(c, "ties"))) {
         json_int_t sum = 0;
         for (size_t i = 0; i < m; i++)
             sum += score_bits(&b, i);
-        if ((json_int_t)m != json_integer_value(json_array_get(kept, 0)) || sum != json_integer_value(json_array_get(kept, 1)))
+        if ((json_int_t)m != json_integer_value(json_array_get(kept, 0)) ||
+            sum != json_integer_value(json_array_get(kept, 1)))
             fail_msg("case %zu: %zu ids left, or other scores", number_of_case, m);
     } else {
         uint32_t h = 0;
@@ -353,9 +358,15 @@ static void ranges(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(filters_as_the_reference), cmocka_unit_test(penalties), cmocka_unit_test(presence_is_about_the_answer),
-        cmocka_unit_test(greedy_takes_the_first_largest), cmocka_unit_test(draws_follow_the_probabilities), cmocka_unit_test(seeds),
-        cmocka_unit_test(never_allocates), cmocka_unit_test(odd_logits), cmocka_unit_test(ranges),
+        cmocka_unit_test(filters_as_the_reference),
+        cmocka_unit_test(penalties),
+        cmocka_unit_test(presence_is_about_the_answer),
+        cmocka_unit_test(greedy_takes_the_first_largest),
+        cmocka_unit_test(draws_follow_the_probabilities),
+        cmocka_unit_test(seeds),
+        cmocka_unit_test(never_allocates),
+        cmocka_unit_test(odd_logits),
+        cmocka_unit_test(ranges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

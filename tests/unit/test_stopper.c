@@ -54,8 +54,8 @@ static void check(const char *const *stop, size_t n_stop, const char *text, cons
 static void cases(void **state)
 {
     (void)state;
-    const char *end[] = {"END"}, *both[] = {"abc", "ab"}, *other[] = {"bcd", "c"}, *rep[] = {"aab"}, *nest[] = {"xabc", "bc"},
-               *utf[] = {"\xc3\xa8"}, *one[] = {"\n"}, *self[] = {"abab"};
+    const char *end[] = {"END"}, *both[] = {"abc", "ab"}, *other[] = {"bcd", "c"}, *rep[] = {"aab"},
+               *nest[] = {"xabc", "bc"}, *utf[] = {"\xc3\xa8"}, *one[] = {"\n"}, *self[] = {"abab"};
     check(end, 1, "hello END more", "hello ", 1);
     check(end, 1, "hello EN", "hello EN", 0);
     check(end, 1, "EEND", "E", 1);
@@ -63,7 +63,7 @@ static void cases(void **state)
     check(end, 1, "END", "", 1);
     check(end, 1, "", "", 0);
     check(both, 2, "xxabcd", "xx", 1);
-    check(other, 2, "abcd", "ab", 1);   /* "c" is complete first */
+    check(other, 2, "abcd", "ab", 1);    /* "c" is complete first */
     check(nest, 2, "__xabc__", "__", 1); /* end together: the longer one */
     check(rep, 1, "aaaaab", "aaa", 1);
     check(self, 1, "abaabab", "aba", 1);

@@ -48,10 +48,10 @@ static void check_ids(const struct qvl_tokenizer *t, const char *text, enum qvl_
         fail_msg("\"%s\": %zu ids, first %d", text, ids.n, ids.n ? (int)ids.id[0] : -1);
     qvl_ids_free(&ids);
 }
-#define CHECK_IDS(t, text, trust, ...)                                               \
-    do {                                                                             \
-        const int32_t want_[] = {__VA_ARGS__};                                       \
-        check_ids(t, text, trust, want_, sizeof want_ / sizeof want_[0]);            \
+#define CHECK_IDS(t, text, trust, ...)                                    \
+    do {                                                                  \
+        const int32_t want_[] = {__VA_ARGS__};                            \
+        check_ids(t, text, trust, want_, sizeof want_ / sizeof want_[0]); \
     } while (0)
 
 /* ---------------------------------------------------------------- against the reference */
@@ -72,8 +72,8 @@ static void check_long(const json_t *row, struct qvl_ids *ids)
         sum += ids->id[i];
         h = h * 1000003u + (uint32_t)ids->id[i];
     }
-    if ((json_int_t)ids->n != json_integer_value(json_array_get(want, 0)) || sum != json_integer_value(json_array_get(want, 1)) ||
-        h != json_integer_value(json_array_get(want, 2)))
+    if ((json_int_t)ids->n != json_integer_value(json_array_get(want, 0)) ||
+        sum != json_integer_value(json_array_get(want, 1)) || h != json_integer_value(json_array_get(want, 2)))
         fail_msg("%zu times \"%s\": %zu ids", n, json_string_value(s), ids->n);
     free(text);
 }
@@ -148,8 +148,13 @@ static void token_properties(void **state)
 static void invalid_bytes(void **state)
 {
     (void)state;
-    static const char bad[] = "a\xff" "b\xe4\xbd" "c\xed\xa0\x80\xf0\x9f\x98", good[] = "a\xef\xbf\xbd" "b\xef\xbf\xbd" "c\xef\xbf\xbd\xef\xbf\xbd"
-                                                                                   "\xef\xbf\xbd\xef\xbf\xbd";
+    static const char bad[] = "a\xff"
+                              "b\xe4\xbd"
+                              "c\xed\xa0\x80\xf0\x9f\x98",
+                      good[] = "a\xef\xbf\xbd"
+                               "b\xef\xbf\xbd"
+                               "c\xef\xbf\xbd\xef\xbf\xbd"
+                               "\xef\xbf\xbd\xef\xbf\xbd";
     struct qvl_ids a = {0}, b = {0};
     encode(qwen, bad, sizeof bad - 1, QVL_TRUST_ALL, &a);
     encode(qwen, good, sizeof good - 1, QVL_TRUST_ALL, &b);
@@ -230,7 +235,11 @@ static void linear_time(void **state)
         uint32_t x = 1;
         for (size_t i = 0; i < big; i++) {
             x = x * 1664525u + 1013904223u;
-            text[i] = kind == 0 ? 'a' : kind == 1 ? ' ' : kind == 2 ? (char)('a' + (x >> 24) % 26) : kind == 3 ? (i % 6 ? 'x' : ' ') : '<';
+            text[i] = kind == 0   ? 'a'
+                      : kind == 1 ? ' '
+                      : kind == 2 ? (char)('a' + (x >> 24) % 26)
+                      : kind == 3 ? (i % 6 ? 'x' : ' ')
+                                  : '<';
         }
         double t0 = now_ms();
         encode(qwen, text, big / 4, QVL_TRUST_ALL, &ids);
@@ -283,18 +292,19 @@ static void merge_forms_and_order(void **state)
 static void added_token_flags(void **state)
 {
     (void)state;
-    struct qvl_tokenizer *t = small("", "", "{\"id\":300,\"content\":\"<x>\",\"special\":true,\"lstrip\":true,\"rstrip\":true},"
-                                            "{\"id\":301,\"content\":\"<x>y\",\"special\":false,\"normalized\":false},"
-                                            "{\"id\":302,\"content\":\"e\\u0301!\",\"special\":false,\"normalized\":true},"
-                                            "{\"id\":303,\"content\":\"e\\u0301?\",\"special\":false,\"normalized\":false}");
+    struct qvl_tokenizer *t = small("", "",
+                                    "{\"id\":300,\"content\":\"<x>\",\"special\":true,\"lstrip\":true,\"rstrip\":true},"
+                                    "{\"id\":301,\"content\":\"<x>y\",\"special\":false,\"normalized\":false},"
+                                    "{\"id\":302,\"content\":\"e\\u0301!\",\"special\":false,\"normalized\":true},"
+                                    "{\"id\":303,\"content\":\"e\\u0301?\",\"special\":false,\"normalized\":false}");
     CHECK_IDS(t, "a \n<x> \tb", QVL_TRUST_ALL, A, 300, B);
-    CHECK_IDS(t, "a<x>yb", QVL_TRUST_ALL, A, 301, B);        /* the longest */
+    CHECK_IDS(t, "a<x>yb", QVL_TRUST_ALL, A, 301, B); /* the longest */
     CHECK_IDS(t, "a<x>yb", QVL_TRUST_PLAIN_ADDED, A, 301, B);
     CHECK_IDS(t, "<x><x>", QVL_TRUST_ALL, 300, 300);
     CHECK_IDS(t, "<x> <x>", QVL_TRUST_ALL, 300, 300);
-    CHECK_IDS(t, "ae\xcc\x81!", QVL_TRUST_ALL, A, 302);     /* matched after normalisation */
+    CHECK_IDS(t, "ae\xcc\x81!", QVL_TRUST_ALL, A, 302); /* matched after normalisation */
     CHECK_IDS(t, "a\xc3\xa9!", QVL_TRUST_ALL, A, 302);
-    CHECK_IDS(t, "ae\xcc\x81?", QVL_TRUST_ALL, A, 303);     /* matched as it stands */
+    CHECK_IDS(t, "ae\xcc\x81?", QVL_TRUST_ALL, A, 303); /* matched as it stands */
     qvl_tokenizer_close(&t);
 }
 
@@ -399,14 +409,16 @@ static void put_file(const char *dir, const char *name, const char *text, size_t
 static void folders(void **state)
 {
     (void)state;
-    static const char merges[] = "#version: 0.2\na b\r\nab c\n", config[] =
-        "{\"added_tokens_decoder\":{\"300\":{\"content\":\"<|im_end|>\",\"special\":true,\"normalized\":false}}}",
-                      bad[] = "{\"added_tokens_decoder\":{\"3x\":{\"content\":\"<|im_end|>\"}}}";
+    static const char
+        merges[] = "#version: 0.2\na b\r\nab c\n",
+        config[] = "{\"added_tokens_decoder\":{\"300\":{\"content\":\"<|im_end|>\",\"special\":true,\"normalized\":false}}}",
+        bad[] = "{\"added_tokens_decoder\":{\"3x\":{\"content\":\"<|im_end|>\"}}}";
     char dir[] = "/tmp/qvl-tokenizer-XXXXXX";
     struct qvl_tokenizer *t;
     qvl_err err;
     size_t len;
-    char *json = small_json(",\"ab\":256,\"abc\":257", "\"a b\",\"ab c\"", "{\"id\":300,\"content\":\"<|im_end|>\",\"special\":true}", &len);
+    char *json = small_json(",\"ab\":256,\"abc\":257", "\"a b\",\"ab c\"",
+                            "{\"id\":300,\"content\":\"<|im_end|>\",\"special\":true}", &len);
     assert_non_null(mkdtemp(dir));
     assert_int_equal(qvl_tokenizer_open(&t, dir, &err), QVL_E_NOTFOUND);
     assert_non_null(strstr(err.msg, "tokenizer.json"));
@@ -432,16 +444,19 @@ static void folders(void **state)
     put_file(dir, "tokenizer.json", "", 0);
     assert_int_equal(qvl_tokenizer_open(&t, dir, &err), QVL_E_FORMAT);
     for (size_t i = 0; i < 4; i++)
-        put_file(dir, (const char *const[]){"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"}[i], NULL, 0);
+        put_file(dir, (const char *const[]){"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"}[i], NULL,
+                 0);
     rmdir(dir);
     qvl_mem_free(json);
 }
 
-/* Names may be written with escapes, white space may stand anywhere, and tokens outside the byte alphabet keep their text. */
+/* Names may be written with escapes, white space may stand anywhere, and tokens outside the byte alphabet keep their text.
+ */
 static void json_forms(void **state)
 {
     (void)state;
-    struct qvl_tokenizer *t = small(" , \"\\u0061b\" : 256 ,\n\"\\ud83d\\ude42\":257, \"abab\":258", "\n\"\\u0061 b\" ,\n\t[ \"ab\" , \"ab\" ] ", "");
+    struct qvl_tokenizer *t = small(" , \"\\u0061b\" : 256 ,\n\"\\ud83d\\ude42\":257, \"abab\":258",
+                                    "\n\"\\u0061 b\" ,\n\t[ \"ab\" , \"ab\" ] ", "");
     size_t n;
     CHECK_IDS(t, "ababab", QVL_TRUST_NONE, 258, 256);
     assert_memory_equal(qvl_tokenizer_bytes(t, 257, &n), "\xf0\x9f\x99\x82", 4);
@@ -477,10 +492,19 @@ int main(void)
     open_ms = now_ms() - start;
     free(json);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ids_as_the_reference), cmocka_unit_test(table), cmocka_unit_test(token_properties),
-        cmocka_unit_test(invalid_bytes), cmocka_unit_test(user_text_has_no_control_tokens), cmocka_unit_test(seams),
-        cmocka_unit_test(linear_time), cmocka_unit_test(merge_forms_and_order), cmocka_unit_test(added_token_flags),
-        cmocka_unit_test(bad_files), cmocka_unit_test(bad_pipelines), cmocka_unit_test(folders), cmocka_unit_test(json_forms),
+        cmocka_unit_test(ids_as_the_reference),
+        cmocka_unit_test(table),
+        cmocka_unit_test(token_properties),
+        cmocka_unit_test(invalid_bytes),
+        cmocka_unit_test(user_text_has_no_control_tokens),
+        cmocka_unit_test(seams),
+        cmocka_unit_test(linear_time),
+        cmocka_unit_test(merge_forms_and_order),
+        cmocka_unit_test(added_token_flags),
+        cmocka_unit_test(bad_files),
+        cmocka_unit_test(bad_pipelines),
+        cmocka_unit_test(folders),
+        cmocka_unit_test(json_forms),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     qvl_tokenizer_close(&qwen);

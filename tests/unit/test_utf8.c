@@ -104,10 +104,24 @@ static void streams_promptly(void **state)
     char out[64];
     assert_int_equal(qvl_utf8_push(&s, out, "a\xf0\x9f", 3), 1);
     assert_int_equal(qvl_utf8_push(&s, out, "\x99", 1), 0);
-    assert_int_equal(qvl_utf8_push(&s, out, "\x82" "b", 2), 5);
-    assert_memory_equal(out, "\xf0\x9f\x99\x82" "b", 5);
-    assert_int_equal(qvl_utf8_push(&s, out, "\xe4\xbd" "A", 3), 4);
-    assert_memory_equal(out, "\xef\xbf\xbd" "A", 4);
+    assert_int_equal(qvl_utf8_push(&s, out,
+                                   "\x82"
+                                   "b",
+                                   2),
+                     5);
+    assert_memory_equal(out,
+                        "\xf0\x9f\x99\x82"
+                        "b",
+                        5);
+    assert_int_equal(qvl_utf8_push(&s, out,
+                                   "\xe4\xbd"
+                                   "A",
+                                   3),
+                     4);
+    assert_memory_equal(out,
+                        "\xef\xbf\xbd"
+                        "A",
+                        4);
 }
 
 static void nfc_as_the_reference(void **state)
@@ -142,8 +156,8 @@ static void nfc_as_the_reference(void **state)
 static void tags_survive(void **state)
 {
     (void)state;
-    uint32_t in[] = {QVL_TAGGED('e', 2), QVL_TAGGED(0x301, 1), QVL_TAGGED('x', 2), QVL_TAGGED(0x334, 0), QVL_TAGGED(0xac00, 1),
-                     QVL_TAGGED(0x11a8, 2)};
+    uint32_t in[] = {QVL_TAGGED('e', 2),   QVL_TAGGED(0x301, 1),  QVL_TAGGED('x', 2),
+                     QVL_TAGGED(0x334, 0), QVL_TAGGED(0xac00, 1), QVL_TAGGED(0x11a8, 2)};
     uint32_t want[] = {QVL_TAGGED(0xe9, 1), QVL_TAGGED('x', 2), QVL_TAGGED(0x334, 0), QVL_TAGGED(0xac01, 1)};
     struct qvl_cps out = {0};
     qvl_err err;
@@ -164,10 +178,26 @@ static void classes(void **state)
     const struct {
         uint32_t cp;
         unsigned is;
-    } spot[] = {{'a', QVL_UC_LETTER}, {'0', QVL_UC_NUMBER}, {' ', QVL_UC_SPACE}, {'_', 0}, {0x1c, 0}, {0x85, QVL_UC_SPACE},
-                {0xaa, QVL_UC_LETTER}, {0xb2, QVL_UC_NUMBER}, {0x2160, QVL_UC_NUMBER}, {0x4e00, QVL_UC_LETTER}, {0x200b, 0},
-                {0x180e, 0}, {0x3000, QVL_UC_SPACE}, {0x105c0, QVL_UC_LETTER}, {0x1ccf0, QVL_UC_NUMBER}, {0x1f600, 0},
-                {0x2ebf0, QVL_UC_LETTER}, {0x2ee5e, 0}, {0x10ffff, 0}, {0x3041, QVL_UC_LETTER}};
+    } spot[] = {{'a', QVL_UC_LETTER},
+                {'0', QVL_UC_NUMBER},
+                {' ', QVL_UC_SPACE},
+                {'_', 0},
+                {0x1c, 0},
+                {0x85, QVL_UC_SPACE},
+                {0xaa, QVL_UC_LETTER},
+                {0xb2, QVL_UC_NUMBER},
+                {0x2160, QVL_UC_NUMBER},
+                {0x4e00, QVL_UC_LETTER},
+                {0x200b, 0},
+                {0x180e, 0},
+                {0x3000, QVL_UC_SPACE},
+                {0x105c0, QVL_UC_LETTER},
+                {0x1ccf0, QVL_UC_NUMBER},
+                {0x1f600, 0},
+                {0x2ebf0, QVL_UC_LETTER},
+                {0x2ee5e, 0},
+                {0x10ffff, 0},
+                {0x3041, QVL_UC_LETTER}};
     for (size_t i = 0; i < sizeof spot / sizeof spot[0]; i++)
         assert_int_equal(qvl_uc_lookup(spot[i].cp) & ~(unsigned)QVL_UC_ACTIVE, spot[i].is);
     assert_true(qvl_uc_lookup(0x301) & QVL_UC_ACTIVE);

@@ -28,14 +28,16 @@ static inline char *read_qwen_json(size_t *len)
     return text;
 }
 
-/* A byte-level tokenizer.json (release with qvl_mem_free) with the given pieces: vocab and merges are JSON texts that follow the 256 bytes ("" for
- * none), added the list of added tokens. Bytes have the ids 0..255 in the order of their code points in the alphabet. */
+/* A byte-level tokenizer.json (release with qvl_mem_free) with the given pieces: vocab and merges are JSON texts that follow
+ * the 256 bytes ("" for none), added the list of added tokens. Bytes have the ids 0..255 in the order of their code points
+ * in the alphabet. */
 static inline char *small_json(const char *vocab, const char *merges, const char *added, size_t *len)
 {
     struct qvl_buf b;
     qvl_buf_init(&b, 1 << 24);
-    qvl_buf_puts(&b, "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
-                     "\"Split\",\"pattern\":{\"Regex\":");
+    qvl_buf_puts(&b,
+                 "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
+                 "\"Split\",\"pattern\":{\"Regex\":");
     qvl_json_quote(&b, QVL_PRETOKENIZE_REGEX, strlen(QVL_PRETOKENIZE_REGEX));
     qvl_buf_puts(&b, "},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
                      "\"use_regex\":false}]},\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
@@ -52,7 +54,8 @@ static inline char *small_json(const char *vocab, const char *merges, const char
     return qvl_buf_take(&b, len);
 }
 
-static inline int parse_small(struct qvl_tokenizer **t, const char *vocab, const char *merges, const char *added, qvl_err *err)
+static inline int parse_small(struct qvl_tokenizer **t, const char *vocab, const char *merges, const char *added,
+                              qvl_err *err)
 {
     size_t len;
     char *json = small_json(vocab, merges, added, &len);
