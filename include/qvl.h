@@ -139,6 +139,8 @@ typedef struct qvl_session_params {
     qvl_alpha alpha;            /* what to do with transparent pictures */
     int add_vision_id;          /* 1: "Picture 1: " before each picture */
     int no_memory_check;
+    const char *image_cache;    /* folder in which encoded pictures are kept for later sessions; NULL = none */
+    uint64_t image_cache_bytes; /* what the folder may hold; 0 = 2 GiB */
 } qvl_session_params;
 
 QVL_API void qvl_session_params_default(qvl_session_params *p);

@@ -128,11 +128,11 @@ static int encode_pictures(struct qvl_session *s, int64_t from, const qvl_gen_pa
         struct qvl_media *m = s->media[sp->media];
         if (sp->first + sp->n <= from)
             continue;
-        int fresh = !m->features.mem || trace;
-        QVL_TRY(qvl_media_encode(s, m, &watch, trace, err));
+        int encoded;
+        QVL_TRY(qvl_media_encode(s, m, &watch, trace, &encoded, err));
         sp->features = &m->features;
-        r->n_images += (uint32_t)fresh;
-        r->n_image_tokens += fresh ? (uint32_t)sp->n : 0;
+        r->n_images += (uint32_t)encoded;
+        r->n_image_tokens += encoded ? (uint32_t)sp->n : 0;
     }
     r->vision_ms = qvl_now_ms() - start;
     return 0;

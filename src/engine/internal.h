@@ -64,6 +64,7 @@ struct qvl_session {
     struct qvl_sequence kv;          /* what the KV cache holds: kv.n valid tokens */
     struct qvl_sequence want;        /* the prompt being built */
     atomic_int cancel;
+    char *image_cache;               /* owned copy that p.image_cache points to */
     /* last answer */
     struct qvl_buf text, reasoning;  /* as handed out in qvl_result */
     struct qvl_ids ids;
@@ -87,8 +88,14 @@ int qvl_media_add_rgb(struct qvl_session *s, const uint8_t *rgb, uint32_t w, uin
 /* Frees the pictures that no message refers to any more. */
 void qvl_media_sweep(struct qvl_session *s);
 void qvl_media_free_all(struct qvl_session *s);
-/* Makes sure that the picture's features exist. */
-int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watch *watch, struct qvl_trace *trace, qvl_err *err);
+/* Makes sure that the picture's features exist; *encoded tells whether they had to be computed. */
+int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watch *watch, struct qvl_trace *trace, int *encoded,
+                     qvl_err *err);
+
+/* ---- feature_cache.c: both do nothing without a folder (p.image_cache) */
+/* 1 when the picture's features were found and taken. */
+int qvl_feature_cache_load(struct qvl_session *s, struct qvl_media *m);
+void qvl_feature_cache_store(struct qvl_session *s, const struct qvl_media *m);
 
 /* ---- session.c */
 int qvl_session_add_chat(struct qvl_session *s, struct qvl_chat *add, const char *base_dir, qvl_err *err);

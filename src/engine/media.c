@@ -237,17 +237,22 @@ static void drop_old_features(struct qvl_session *s, uint64_t before)
     }
 }
 
-int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watch *watch, struct qvl_trace *trace, qvl_err *err)
+int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watch *watch, struct qvl_trace *trace, int *encoded,
+                     qvl_err *err)
 {
     const struct qvl_model *model = s->model;
     struct qvl_vision v = {.config = &model->config.vision, .weights = &model->weights.vision, .kernels = model->kernels,
                            .arith = model->arith_vision};
     struct qvl_patches patches = {0};
     m->used = s->clock;
+    *encoded = 0;
     if (m->features.mem && !trace)
         return 0;
     qvl_vision_features_free(&m->features);
     drop_old_features(s, s->clock);
+    if (!trace && qvl_feature_cache_load(s, m))
+        return 0;
+    *encoded = 1;
     int64_t n_patch = (int64_t)m->rows * m->cols * v.config->merge * v.config->merge;
     size_t work, features, rows = (size_t)n_patch * (size_t)(v.config->n_channel * v.config->temporal_patch * v.config->patch *
                                                              v.config->patch) * sizeof(float);
@@ -263,5 +268,7 @@ int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watc
         rc = qvl_vision_encode(&m->features, &v, &patches, s->pool, watch, trace, err);
     }
     qvl_patches_free(&patches);
+    if (rc == 0)
+        qvl_feature_cache_store(s, m);
     return rc;
 }

@@ -88,6 +88,12 @@ static int check_memory(const struct qvl_model *m, const qvl_session_params *p, 
 static int open_parts(struct qvl_session *s, int chosen_ctx, qvl_err *err)
 {
     struct qvl_model *m = s->model;
+    if (s->p.image_cache) {
+        s->image_cache = qvl_strdup(s->p.image_cache);
+        if (!s->image_cache)
+            return qvl_fail_nomem(err, strlen(s->p.image_cache), "a path");
+        s->p.image_cache = s->image_cache;
+    }
     if (!s->p.no_memory_check)
         QVL_TRY(check_memory(m, &s->p, chosen_ctx, err));
     QVL_TRY(qvl_pool_open(&s->pool, s->p.n_threads, err));
@@ -140,6 +146,7 @@ void qvl_session_close(qvl_session **session)
     struct qvl_session *s = *session;
     qvl_chat_free(&s->chat);
     qvl_media_free_all(s);
+    qvl_mem_free(s->image_cache);
     qvl_sequence_free(&s->kv);
     qvl_sequence_free(&s->want);
     qvl_ids_free(&s->ids);

@@ -294,7 +294,7 @@ static void encode(void *ud, const struct qvl_team *t)
     merge(r, t, &r->v->weights->merger, 1, r->out->main);
 }
 
-static int features_alloc(struct qvl_vision_features *f, const struct qvl_vision_config *c, int64_t n_token, qvl_err *err)
+int qvl_vision_features_alloc(struct qvl_vision_features *f, const struct qvl_vision_config *c, int64_t n_token, qvl_err *err)
 {
     size_t one, all;
     *f = (struct qvl_vision_features){.n_token = n_token, .d_out = c->d_out, .n_tap = c->n_tap};
@@ -335,7 +335,7 @@ int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *
         return qvl_fail(err, QVL_E_LIMIT, "picture of %lld patches: work memory overflows", (long long)p->n_patch);
     size_t size = arena.used;
     QVL_TRY(qvl_arena_open(&arena, size, err));
-    int rc = features_alloc(out, c, p->n_patch / unit, err);
+    int rc = qvl_vision_features_alloc(out, c, p->n_patch / unit, err);
     if (rc < 0)
         goto done;
     layout(&r, &arena, v, p->n_patch, r.n_seg, side, p->n_elem, n_threads);

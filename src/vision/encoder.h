@@ -21,6 +21,8 @@ struct qvl_vision_features {
     void *mem;                  /* owns everything above */
     size_t bytes;
 };
+/* Room for n_token rows of every set; contents undefined. */
+int qvl_vision_features_alloc(struct qvl_vision_features *f, const struct qvl_vision_config *c, int64_t n_token, qvl_err *err);
 void qvl_vision_features_free(struct qvl_vision_features *f);
 
 struct qvl_vision {             /* what all pictures share; borrowed */

@@ -287,6 +287,44 @@ static void same_picture_by_every_road(void **state)
     qvl_session_close(&s);
 }
 
+static void encoded_pictures_are_kept(void **state)
+{
+    char dir[] = "/tmp/qvl-pictures-XXXXXX", command[128];
+    int32_t a[256], b[256];
+    size_t na, nb;
+    qvl_err err = {0};
+    qvl_session_params p;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    qvl_session_params_default(&p);
+    p.n_ctx = 512;
+    p.image_cache = dir;
+    for (int round = 0; round < 3; round++) {
+        qvl_session *s = NULL;
+        assert_int_equal(qvl_session_open(&s, model, &p, &err), 0);
+        assert_int_equal(ask(s, PICTURE, "Describe this image.", &err), 0);
+        qvl_result r = answer(s, 60, round ? b : a, round ? &nb : &na);
+        assert_int_equal(r.n_images, round == 1 ? 0 : 1); /* the second session finds it */
+        if (round) {
+            assert_int_equal(na, nb);
+            assert_memory_equal(a, b, na * sizeof *a);
+        }
+        qvl_session_close(&s);
+        if (round == 1) { /* a damaged file is as good as none */
+            snprintf(command, sizeof command, "for f in %s/*; do head -c 5000 $f > $f.x && mv $f.x $f; done", dir);
+            assert_int_equal(system(command), 0);
+        }
+    }
+    qvl_session *s = NULL; /* room for one picture only: the older one goes */
+    p.image_cache_bytes = 200000;
+    assert_int_equal(qvl_session_open(&s, model, &p, &err), 0);
+    assert_int_equal(ask(s, OTHER_PICTURE, "Describe this image.", &err), 0);
+    answer(s, 2, NULL, NULL);
+    qvl_session_close(&s);
+    snprintf(command, sizeof command, "test $(ls %s | wc -l) = 1 && rm -r %s", dir, dir);
+    assert_int_equal(system(command), 0);
+}
+
 static void nothing_is_allocated_between_tokens(void **state)
 {
     qvl_err err = {0};
@@ -396,7 +434,7 @@ int main(void)
         cmocka_unit_test(chunks_do_not_change_the_answer), cmocka_unit_test(cancelling_leaves_the_conversation),
         cmocka_unit_test(answers_end_where_they_should), cmocka_unit_test(context_ends),
         cmocka_unit_test(bad_input_changes_nothing), cmocka_unit_test(same_picture_by_every_road),
-        cmocka_unit_test(nothing_is_allocated_between_tokens), cmocka_unit_test(typed_control_tokens_stay_text),
+        cmocka_unit_test(encoded_pictures_are_kept), cmocka_unit_test(nothing_is_allocated_between_tokens), cmocka_unit_test(typed_control_tokens_stay_text),
         cmocka_unit_test(wrong_arguments_are_errors),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
