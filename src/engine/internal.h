@@ -30,6 +30,7 @@ struct qvl_model {
     struct qvl_template *template;
     const struct qvl_kernels *kernels;
     enum qvl_arith arith_text, arith_vision;
+    qvl_precision kind;              /* as asked for: of the text weights */
     uint8_t *banned;                 /* [n_vocab] ids that are never sampled: rows without text, and media pads */
     int no_memory_check;
     struct qvl_tensors *packed;      /* cached integer weights, or NULL */

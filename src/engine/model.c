@@ -27,10 +27,12 @@ static int choose_arith(enum qvl_arith *out, qvl_precision precision, uint64_t w
     switch (precision) {
     case QVL_PRECISION_AUTO: *out = weight_bytes <= AUTO_F32_BYTES ? QVL_ARITH_F32 : QVL_ARITH_BF16; return 0;
     case QVL_PRECISION_F32: *out = QVL_ARITH_F32; return 0;
-    case QVL_PRECISION_BF16: *out = QVL_ARITH_BF16; return 0;
+    case QVL_PRECISION_BF16: case QVL_PRECISION_Q8: case QVL_PRECISION_Q4: *out = QVL_ARITH_BF16; return 0;
     default: return qvl_fail(err, QVL_E_ARG, "precision %d is unknown", (int)precision);
     }
 }
+
+static int is_packed(qvl_precision p) { return p == QVL_PRECISION_Q4 || p == QVL_PRECISION_Q8; }
 
 static int check_shapes(const struct qvl_config *c, const char *dir, qvl_err *err)
 {
@@ -59,20 +61,28 @@ static int ban_ids(struct qvl_model *m, qvl_err *err)
     return 0;
 }
 
+/* Mapped weights count: they have to be in memory to be fast. Packed ones replace most of them. */
+static int check_memory(const struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    uint64_t mapped, copied, n_params, need = qvl_tensors_bytes(m->tensors);
+    struct qvl_pack_options o = {.text = QVL_DT_Q4, .head = QVL_DT_Q4};
+    if (qvl_weights_estimate(&m->config, QVL_DT_BF16, &mapped, &copied, &n_params) == 0)
+        need += copied;
+    if (is_packed(p->precision)) {
+        if (p->precision == QVL_PRECISION_Q8)
+            o.text = o.head = QVL_DT_Q8;
+        QVL_TRY(qvl_pack_bytes(&m->config, &o, &need, err));
+    }
+    return qvl_memory_check(need, "the model", "use --precision q4, a smaller model, or try anyway with --no-memory-check", err);
+}
+
 static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
-    uint64_t mapped, copied, n_params;
     if (p->progress && p->progress(p->progress_ud, "load", 0, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
     QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
-    mapped = qvl_tensors_bytes(m->tensors);
-    if (!p->no_memory_check) {
-        uint64_t est;
-        copied = 0;
-        if (qvl_weights_estimate(&m->config, QVL_DT_BF16, &est, &copied, &n_params) == 0)
-            QVL_TRY(qvl_memory_check(mapped + copied, "the model", "use a smaller model, free memory, or try anyway with --no-memory-check",
-                                     err));
-    }
+    if (!p->no_memory_check)
+        QVL_TRY(check_memory(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
     if (p->progress && p->progress(p->progress_ud, "load", 1, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
@@ -108,11 +118,19 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *e
     QVL_TRY(ban_ids(m, err));
     if (!p->no_weights)
         QVL_TRY(load_weights(m, p, err));
+    if (is_packed(p->vision_precision))
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32 or bf16 arithmetic only");
+    if (is_packed(p->precision) && !p->no_weights)
+        QVL_TRY(qvl_model_pack(m, p, err));
     uint64_t bytes = m->weights.mapped_bytes + m->weights.copied_bytes;
     QVL_TRY(choose_arith(&m->arith_text, p->precision, bytes, err));
     QVL_TRY(choose_arith(&m->arith_vision, p->vision_precision ? p->vision_precision : p->precision, bytes, err));
     snprintf(m->precision, sizeof m->precision, "vision %s · text %s", m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
-             m->arith_text == QVL_ARITH_F32 ? "f32" : "bf16");
+             p->precision == QVL_PRECISION_Q4   ? "q4 (group 32)"
+             : p->precision == QVL_PRECISION_Q8 ? "q8 (group 32)"
+             : m->arith_text == QVL_ARITH_F32   ? "f32"
+                                                : "bf16");
+    m->kind = p->precision;
     return 0;
 }
 
@@ -146,7 +164,10 @@ void qvl_model_close(qvl_model **model)
         return;
     struct qvl_model *m = *model;
     qvl_weights_free(&m->weights);
+    qvl_tensors_close(&m->packed);
+    qvl_pages_close(&m->packed_pages);
     qvl_tensors_close(&m->tensors);
+    qvl_mem_free(m->warnings);
     qvl_template_close(&m->template);
     qvl_tokenizer_close(&m->tokenizer);
     qvl_config_free(&m->config);
@@ -186,6 +207,9 @@ int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err)
         .v_head = (uint32_t)v->n_head,
         .max_context = (uint32_t)t->max_positions,
         .thinking = qvl_template_thinking(m->template),
+        .packed_bytes = m->packed_bytes,
+        .pack_error = m->pack_error,
+        .warnings = m->warnings ? m->warnings : "",
     };
     memcpy(info, &full, info->struct_size < sizeof full ? info->struct_size : sizeof full);
     return 0;

@@ -152,9 +152,12 @@ static int watched(struct qvl_watch *watch, uint64_t bytes, qvl_err *err)
 
 static double rms(const struct qvl_quant_error *e) { return e->norm > 0 ? sqrt(e->error / e->norm) : 0; }
 
-static struct qvl_mat packed_mat(const struct item *it, const void *data)
+/* Puts a packed matrix in the place of the one it was made from, which then no longer counts as used. */
+static void replace(struct qvl_weights *w, const struct item *it, const void *data)
 {
-    return (struct qvl_mat){.data = data, .type = it->type, .n_out = it->n_out, .n_in = it->n_in, .stride = it->n_in};
+    if (it->mat->data != w->text.embed.data) /* a tied head: its rows are still looked up */
+        w->mapped_bytes -= (uint64_t)it->mat->n_out * (uint64_t)it->mat->n_in * qvl_dtype_bits(it->mat->type) / 8;
+    *it->mat = (struct qvl_mat){.data = data, .type = it->type, .n_out = it->n_out, .n_in = it->n_in, .stride = it->n_in};
 }
 
 int qvl_pack_memory(struct qvl_pages *pages, struct qvl_weights *w, const struct qvl_config *c, const struct qvl_pack_options *o,
@@ -177,9 +180,11 @@ int qvl_pack_memory(struct qvl_pages *pages, struct qvl_weights *w, const struct
     }
     at = pages->data;
     for (size_t i = 0; rc == 0 && i < l.n; i++) { /* only now: a tied head is packed from the embedding it shares */
-        *l.item[i].mat = packed_mat(&l.item[i], at);
+        replace(w, &l.item[i], at);
         at += l.item[i].bytes;
     }
+    if (rc == 0)
+        w->copied_bytes += l.bytes;
     if (rc == 0 && report)
         *report = (struct qvl_pack_report){.packed_bytes = l.bytes, .rms_error = rms(&sum)};
     if (rc < 0)
@@ -255,8 +260,10 @@ int qvl_pack_bind(struct qvl_weights *w, const struct qvl_config *c, const struc
             rc = qvl_fail(err, QVL_E_FORMAT, "%s: tensor %s: found %s, expected %s", found->file, found->name,
                           qvl_tensor_describe(found, a, sizeof a), qvl_tensor_describe(&want, b, sizeof b));
         else
-            *l.item[i].mat = packed_mat(&l.item[i], found->data);
+            replace(w, &l.item[i], found->data);
     }
+    if (rc == 0)
+        w->mapped_bytes += l.bytes;
     qvl_mem_free(l.item);
     return rc;
 }

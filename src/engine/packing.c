@@ -1,0 +1,169 @@
+/* packing.c - integer weights of a model: found in the cache folder, or made and kept there.
+ *
+ * The cache holds one packed file for each source, kind and format version. The key is a hash of the source files' real
+ * paths, sizes, times and samples of their content; it stands in the file's name and in its metadata. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "engine/internal.h"
+
+enum { SAMPLE = 65536, SAMPLES = 16 }; /* bytes and places looked at in each source file */
+
+/* Adds what identifies a file to the buffer that is hashed. */
+static int describe_file(struct qvl_buf *b, const char *path, qvl_err *err)
+{
+    struct qvl_map map;
+    struct stat st;
+    uint64_t h[2];
+    char *real = realpath(path, NULL);
+    if (!real || stat(real, &st) != 0) {
+        free(real);
+        return qvl_fail_errno(err, errno, "%s", path);
+    }
+    qvl_buf_printf(b, "%s %lld %lld.%09ld\n", real, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    free(real);
+    QVL_TRY(qvl_map_open(&map, path, err));
+    for (size_t i = 0; i < SAMPLES && map.size; i++) {
+        size_t at = map.size / SAMPLES * i, n = map.size - at < SAMPLE ? map.size - at : SAMPLE;
+        qvl_hash128(h, map.data + at, n, i);
+        qvl_buf_printf(b, "%016llx%016llx\n", (unsigned long long)h[0], (unsigned long long)h[1]);
+    }
+    qvl_map_close(&map);
+    return 0;
+}
+
+static int make_key(char key[40], const struct qvl_model *m, const struct qvl_pack_options *o, qvl_err *err)
+{
+    struct qvl_buf b;
+    uint64_t h[2];
+    const char *last = "";
+    int rc = 0;
+    qvl_buf_init(&b, 16u << 20);
+    qvl_buf_printf(&b, "%s %d %d\n", QVL_PACK_VERSION, (int)o->text, (int)o->head);
+    for (size_t i = 0; i < qvl_tensors_count(m->tensors) && rc == 0; i++) {
+        const char *file = qvl_tensors_at(m->tensors, i)->file;
+        if (strcmp(file, last) != 0)
+            rc = describe_file(&b, file, err);
+        last = file;
+    }
+    if (rc == 0 && b.failed)
+        rc = qvl_fail_nomem(err, b.len, "the cache key");
+    if (rc == 0) {
+        qvl_hash128(h, b.data, b.len, 0);
+        snprintf(key, 40, "%016llx%016llx", (unsigned long long)h[0], (unsigned long long)h[1]);
+    }
+    qvl_buf_free(&b);
+    return rc;
+}
+
+/* $XDG_CACHE_HOME/qvl or ~/.cache/qvl, made if need be; NULL when there is no place. From qvl_alloc. */
+static char *cache_folder(void)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char *base = xdg && xdg[0] == '/' ? qvl_strdup(xdg) : home && home[0] == '/' ? qvl_path_join(home, ".cache") : NULL;
+    char *dir = base ? qvl_path_join(base, "qvl") : NULL;
+    if (dir) {
+        mkdir(base, 0777); /* exists already, or the next call fails */
+        if (mkdir(dir, 0777) != 0 && !qvl_dir_exists(dir)) {
+            qvl_mem_free(dir);
+            dir = NULL;
+        }
+    }
+    qvl_mem_free(base);
+    return dir;
+}
+
+/* NAME-kind-key.safetensors in the cache folder; NULL when there is no such folder. */
+static char *cache_path(const struct qvl_model *m, const char *key, const struct qvl_pack_options *o)
+{
+    char *dir = cache_folder(), *path = NULL;
+    struct qvl_buf b;
+    if (!dir)
+        return NULL;
+    qvl_buf_init(&b, 4096);
+    qvl_buf_printf(&b, "%s/%.80s-%s-%.16s.safetensors", dir, m->name, o->text == QVL_DT_Q4 ? "q4" : "q8", key);
+    path = qvl_buf_take(&b, NULL);
+    qvl_mem_free(dir);
+    return path;
+}
+
+static void warn(struct qvl_model *m, const char *what, const qvl_err *why)
+{
+    struct qvl_buf b;
+    qvl_buf_init(&b, 65536);
+    qvl_buf_printf(&b, "%s%s%s: %s", m->warnings ? m->warnings : "", m->warnings ? "\n" : "", what, why->msg);
+    char *text = qvl_buf_take(&b, NULL);
+    if (text) {
+        qvl_mem_free(m->warnings);
+        m->warnings = text;
+    }
+}
+
+/* 1 when the cached file exists, belongs to the key and could be bound. A damaged one is made anew. */
+static int use_cached(struct qvl_model *m, const char *path, const char *key, const struct qvl_pack_options *o)
+{
+    qvl_err err;
+    if (!qvl_file_exists(path))
+        return 0;
+    int rc = qvl_safetensors_open(&m->packed, path, &err);
+    const char *found = rc == 0 ? qvl_tensors_meta(m->packed, "qvl.key") : NULL;
+    if (rc == 0 && found && strcmp(found, key) == 0 && qvl_pack_bind(&m->weights, &m->config, o, m->packed, &err) == 0)
+        return 1;
+    qvl_tensors_close(&m->packed);
+    return 0;
+}
+
+static int pack(struct qvl_model *m, const char *path, const char *key, const struct qvl_pack_options *o, struct qvl_pool *pool,
+                struct qvl_watch *watch, qvl_err *err)
+{
+    struct qvl_pack_report report;
+    qvl_err why = {0};
+    if (path) {
+        int rc = qvl_pack_write(path, key, &m->weights, &m->config, o, m->kernels, pool, watch, &report, &why);
+        if (rc == 0 && use_cached(m, path, key, o)) {
+            m->pack_error = report.rms_error;
+            return 0;
+        }
+        if (rc == QVL_E_CANCELLED || rc == QVL_E_NOMEM)
+            return qvl_fail(err, rc, "%s", why.msg);
+        warn(m, "packed weights could not be kept in the cache", &why);
+        watch->done = 0;
+    }
+    QVL_TRY(qvl_pack_memory(&m->packed_pages, &m->weights, &m->config, o, m->kernels, pool, watch, &report, err));
+    m->pack_error = report.rms_error;
+    return 0;
+}
+
+int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    struct qvl_pack_options o = {.text = p->precision == QVL_PRECISION_Q4 ? QVL_DT_Q4 : QVL_DT_Q8};
+    struct qvl_pool *pool = NULL;
+    struct qvl_watch watch = {.progress = p->progress, .ud = p->progress_ud, .stage = "pack"};
+    char key[40] = "", *path = NULL;
+    o.head = o.text;
+    QVL_TRY(qvl_pack_bytes(&m->config, &o, &watch.total, err));
+    m->packed_bytes = watch.total;
+    if (!p->no_cache) {
+        QVL_TRY(make_key(key, m, &o, err));
+        path = cache_path(m, key, &o);
+    }
+    int rc = 0;
+    if (!path || !use_cached(m, path, key, &o)) {
+        rc = qvl_pool_open(&pool, qvl_cpu_threads(), err);
+        if (rc == 0)
+            rc = pack(m, path, key, &o, pool, &watch, err);
+        qvl_pool_close(&pool);
+    }
+    qvl_mem_free(path);
+    return rc;
+}
