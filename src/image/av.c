@@ -154,7 +154,8 @@ static int frame_to_rgb(struct qvl_image *out, const AVFrame *f, const struct st
     return rc;
 }
 
-static int decode_packet(AVFrame *f, AVCodecContext *ctx, AVPacket *pkt, const struct still *s, const struct qvl_image_job *job)
+static int decode_packet(AVFrame *f, AVCodecContext *ctx, AVPacket *pkt, const struct still *s,
+                         const struct qvl_image_job *job)
 {
     int r = avcodec_send_packet(ctx, pkt);
     if (r >= 0)
@@ -331,9 +332,10 @@ int qvl_bmp_decode(struct qvl_image *out, int *orientation, const struct qvl_ima
 static int check_tiff(struct still *s, const struct qvl_image_job *job)
 {
     uint32_t v = 0, samples = 1;
-    if (qvl_tiff_tag(job->data, job->size, TIFF_COMPRESSION, &v) && v != 1 && v != 2 && v != 3 && v != 4 && v != 5 && v != 8 &&
-        v != 32773 && v != 32946) /* none, CCITT (3), LZW, deflate, PackBits, deflate */
-        return av_refuse(s, job, v == 6 || v == 7 ? "JPEG inside TIFF is not supported" : "this compression is not supported");
+    if (qvl_tiff_tag(job->data, job->size, TIFF_COMPRESSION, &v) && v != 1 && v != 2 && v != 3 && v != 4 && v != 5 &&
+        v != 8 && v != 32773 && v != 32946) /* none, CCITT (3), LZW, deflate, PackBits, deflate */
+        return av_refuse(s, job,
+                         v == 6 || v == 7 ? "JPEG inside TIFF is not supported" : "this compression is not supported");
     if (qvl_tiff_tag(job->data, job->size, TIFF_SAMPLE_FORMAT, &v) && v != 1)
         return av_refuse(s, job, "only unsigned integer samples are supported");
     if (qvl_tiff_tag(job->data, job->size, TIFF_TILE_WIDTH, &v)) /* FFmpeg knows tiles in raw photographs only */
@@ -355,7 +357,8 @@ int qvl_tiff_decode(struct qvl_image *out, int *orientation, const struct qvl_im
 {
     uint32_t v = 0;
     struct still s = {.name = "TIFF", .id = AV_CODEC_ID_TIFF, .alpha = ALPHA_IGNORE};
-    if (!qvl_tiff_tag(job->data, job->size, TIFF_WIDTH, &s.width) || !qvl_tiff_tag(job->data, job->size, TIFF_HEIGHT, &s.height))
+    if (!qvl_tiff_tag(job->data, job->size, TIFF_WIDTH, &s.width) ||
+        !qvl_tiff_tag(job->data, job->size, TIFF_HEIGHT, &s.height))
         return qvl_fail(job->err, QVL_E_FORMAT, "%s: TIFF: no picture size in the first directory", job->what);
     QVL_TRY(qvl_image_check_size(job, s.width, s.height));
     if (!qvl_tiff_directory_whole(job->data, job->size)) /* FFmpeg would make do with half a table of strips */

@@ -169,7 +169,8 @@ static int read_frame(struct qvl_image *out, struct gif_reader *r, uint32_t w, u
     if (left(r) < 9)
         return gif_bad(r, "the file ends inside a frame header");
     const uint32_t flags = r->p[8];
-    struct gif_frame f = {out, qvl_le16(r->p), qvl_le16(r->p + 2), qvl_le16(r->p + 4), qvl_le16(r->p + 6), (flags & 0x40) != 0, 0, 0};
+    struct gif_frame f = {
+        out, qvl_le16(r->p), qvl_le16(r->p + 2), qvl_le16(r->p + 4), qvl_le16(r->p + 6), (flags & 0x40) != 0, 0, 0};
     r->p += 9;
     if (!f.width || !f.height)
         return gif_bad(r, "the first frame is empty");

@@ -1,8 +1,11 @@
 /* heif.c - HEIC and AVIF stills through libheif: the primary picture, with the rotation, mirroring and cropping of the
  * file applied by libheif. An EXIF orientation inside such a file repeats those transforms and is not applied again.
  *
- * References: Pillow for AVIF, pillow-heif (which is libheif) for HEIC. They differ in how they enlarge chroma, so colours of
- * 8-bit AVIF are converted by yuv.c and all others by libheif. What remains is a level or two where libheif rounds twice. */
+ * References: Pillow for AVIF, pillow-heif (which is libheif) for HEIC. They differ in how they enlarge chroma, so colours
+ * of 8-bit AVIF are converted by yuv.c and all others by libheif. What remains is a few levels where libheif rounds twice.
+ *
+ * A known blemish: libde265 (and dav1d where libheif insists on it) write a line about some damaged files to stderr, and
+ * libheif offers no way to stop them. */
 #include "image/image_internal.h"
 
 #include <string.h>
@@ -26,7 +29,8 @@ static int heif_fail(const struct qvl_image_job *job, struct heif_error e)
 
 static int copy_pixels(struct qvl_image *out, const struct heif_image *img, int has_alpha, const struct qvl_image_job *job)
 {
-    int pitch = 0, w = heif_image_get_width(img, heif_channel_interleaved), h = heif_image_get_height(img, heif_channel_interleaved);
+    int pitch = 0, w = heif_image_get_width(img, heif_channel_interleaved),
+        h = heif_image_get_height(img, heif_channel_interleaved);
     const uint8_t *p = heif_image_get_plane_readonly(img, heif_channel_interleaved, &pitch);
     if (!p || w < 1 || h < 1)
         return qvl_fail(job->err, QVL_E_FORMAT, "%s: HEIF: no pixels", job->what);
@@ -89,9 +93,16 @@ static int find_planes(struct qvl_yuv_planes *p, const struct heif_image *img)
         if (!plane[i] || w[i] < 1 || h[i] < 1 || heif_image_get_bits_per_pixel_range(img, channels[i]) != 8)
             return 0;
     }
-    *p = (struct qvl_yuv_planes){.y = plane[0], .u = plane[1], .v = plane[2], .pitch_y = (size_t)pitch[0],
-                                 .pitch_u = (size_t)pitch[1], .pitch_v = (size_t)pitch[2], .width = (uint32_t)w[0],
-                                 .height = (uint32_t)h[0], .sub_x = chroma != heif_chroma_444, .sub_y = chroma == heif_chroma_420};
+    *p = (struct qvl_yuv_planes){.y = plane[0],
+                                 .u = plane[1],
+                                 .v = plane[2],
+                                 .pitch_y = (size_t)pitch[0],
+                                 .pitch_u = (size_t)pitch[1],
+                                 .pitch_v = (size_t)pitch[2],
+                                 .width = (uint32_t)w[0],
+                                 .height = (uint32_t)h[0],
+                                 .sub_x = chroma != heif_chroma_444,
+                                 .sub_y = chroma == heif_chroma_420};
     for (int i = 1; i < 3; i++)
         if (w[i] < (w[0] + p->sub_x) >> p->sub_x || h[i] < (h[0] + p->sub_y) >> p->sub_y)
             return 0;
@@ -118,7 +129,8 @@ static int convert_planes(struct qvl_image *out, const struct heif_image *img, c
 /* An alpha plane that can be used as it is: 8 bits, the size of the picture. */
 static int alpha_fits(const struct heif_image *img, const struct qvl_yuv_planes *p)
 {
-    return heif_image_has_channel(img, heif_channel_Alpha) && heif_image_get_bits_per_pixel_range(img, heif_channel_Alpha) == 8 &&
+    return heif_image_has_channel(img, heif_channel_Alpha) &&
+           heif_image_get_bits_per_pixel_range(img, heif_channel_Alpha) == 8 &&
            heif_image_get_width(img, heif_channel_Alpha) == (int)p->width &&
            heif_image_get_height(img, heif_channel_Alpha) == (int)p->height;
 }
@@ -142,7 +154,8 @@ static int decode_handle(struct qvl_image *out, const struct heif_image_handle *
     struct qvl_yuv_matrix matrix;
     const int has_alpha = heif_image_handle_has_alpha_channel(handle);
     const enum heif_chroma chroma = av1_chroma(job);
-    if (chroma == heif_chroma_undefined || heif_image_handle_get_luma_bits_per_pixel(handle) != 8 || !find_matrix(&matrix, handle))
+    if (chroma == heif_chroma_undefined || heif_image_handle_get_luma_bits_per_pixel(handle) != 8 ||
+        !find_matrix(&matrix, handle))
         return decode_as_rgb(out, handle, has_alpha, options, job);
     struct heif_error e = heif_decode_image(handle, &img, heif_colorspace_YCbCr, chroma, options);
     int rc;
@@ -181,6 +194,9 @@ int qvl_heif_decode(struct qvl_image *out, int *orientation, const struct qvl_im
         goto done;
     }
     options->convert_hdr_to_8bit = 1;
+#if LIBHEIF_HAVE_VERSION(1, 15, 0)
+    options->decoder_id = "aom"; /* for AV1; the other decoder, dav1d, prints about damaged files to stderr */
+#endif
     rc = decode_handle(out, handle, options, job);
 done:
     if (options)

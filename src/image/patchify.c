@@ -51,8 +51,9 @@ int qvl_patchify(struct qvl_patches *out, const struct qvl_image *im, const stru
     if (v->n_channel != 3)
         return qvl_fail(err, QVL_E_UNSUPPORTED, "vision_config: in_channels: found %d, expected 3", v->n_channel);
     if (v->patch < 1 || v->patch > 1024 || v->merge < 1 || v->merge > 64 || v->temporal_patch < 1 || v->temporal_patch > 64)
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "vision_config: patch_size %d, spatial_merge_size %d, temporal_patch_size %d",
-                        v->patch, v->merge, v->temporal_patch);
+        return qvl_fail(err, QVL_E_UNSUPPORTED,
+                        "vision_config: patch_size %d, spatial_merge_size %d, temporal_patch_size %d", v->patch, v->merge,
+                        v->temporal_patch);
     uint32_t block = (uint32_t)(v->patch * v->merge);
     if (!im->rgb || !im->width || !im->height || im->width % block || im->height % block)
         return qvl_fail(err, QVL_E_ARG, "image: %ux%u: sides must be multiples of %u", im->width, im->height, block);

@@ -13,9 +13,11 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-#define HEADER_BYTES 33          /* signature and IHDR chunk */
-#define MAX_TEXT     (4u << 20)  /* bytes of one unpacked text chunk */
-#define MAX_TEXTS    32          /* texts in a file; more are ignored */
+#define HEADER_BYTES 33         /* signature and IHDR chunk */
+#define MAX_TEXT     (4u << 20) /* bytes of one unpacked text chunk, unless the file itself is larger */
+#define MAX_TEXTS    8          /* texts in a file; more are ignored */
+
+static const char raw_profile[] = "Raw profile type exif";
 
 struct png_reader {
     const struct qvl_image_job *job;
@@ -59,15 +61,32 @@ static int check_header(const struct qvl_image_job *job)
     return qvl_image_check_size(job, qvl_be32(p + 16), qvl_be32(p + 20));
 }
 
+/* Some programs keep EXIF in a compressed text; only for those files libpng is asked to unpack texts. */
+static int has_raw_profile(const struct qvl_image_job *job)
+{
+    const uint8_t *p = job->data;
+    for (size_t at = 8; job->size - at >= 12;) {
+        const size_t len = qvl_be32(p + at);
+        if (len > job->size - at - 12 || memcmp(p + at + 4, "IDAT", 4) == 0)
+            return 0;
+        if (memcmp(p + at + 5, "TXt", 3) == 0 && len > sizeof raw_profile &&
+            memcmp(p + at + 8, raw_profile, sizeof raw_profile) == 0)
+            return 1;
+        at += 12 + len;
+    }
+    return 0;
+}
+
 static void configure(struct png_reader *r)
 {
-    /* Chunks that only inform are skipped unparsed (their checksums are still verified). tRNS matters, and in texts
-     * some programs keep EXIF: libpng unpacks those, within limits. */
-    static const png_byte skip[] = "bKGD\0cHRM\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0sTER\0"
-                                   "tIME";
-    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, skip, (int)(sizeof skip / 5));
+    /* Chunks that only inform are skipped unparsed, whatever their size (their checksums are still verified); tRNS is the
+     * one that matters. */
+    static const png_byte skip[] = "tEXt\0zTXt\0bKGD\0cHRM\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0sBIT\0sCAL\0"
+                                   "sPLT\0sRGB\0sTER\0tIME";
+    const int texts = has_raw_profile(r->job) ? 2 : 0;
+    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, skip + 5 * texts, (int)(sizeof skip / 5) - texts);
     png_set_user_limits(r->png, r->job->max_side, r->job->max_side);
-    png_set_chunk_malloc_max(r->png, MAX_TEXT);
+    png_set_chunk_malloc_max(r->png, !texts ? 0 : r->job->size > MAX_TEXT ? r->job->size : MAX_TEXT);
     png_set_chunk_cache_max(r->png, MAX_TEXTS);
     png_set_crc_action(r->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
 }
@@ -116,7 +135,7 @@ static int find_orientation(struct png_reader *r)
     png_textp text = NULL;
     int n = png_get_text(r->png, r->info, &text, NULL), found = qvl_exif_from_png(r->job->data, r->job->size);
     for (int i = 0; i < n && !found; i++)
-        if (text[i].text && strcmp(text[i].key, "Raw profile type exif") == 0)
+        if (text[i].text && strcmp(text[i].key, raw_profile) == 0)
             found = qvl_exif_from_hex(text[i].text, text[i].text_length);
     return found ? found : 1;
 }

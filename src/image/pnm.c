@@ -92,7 +92,8 @@ int qvl_pnm_decode(struct qvl_image *out, int *orientation, const struct qvl_ima
     QVL_TRY(qvl_image_alloc(out, job, (uint64_t)w, (uint64_t)h));
     if (read_pixels(out, &r, kind, (uint32_t)max) < 0) {
         qvl_image_free(out);
-        return qvl_fail(job->err, QVL_E_FORMAT, "%s: PNM: the file ends early or holds a value above its maximum", job->what);
+        return qvl_fail(job->err, QVL_E_FORMAT, "%s: PNM: the file ends early or holds a value above its maximum",
+                        job->what);
     }
     return 0;
 }

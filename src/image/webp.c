@@ -39,7 +39,8 @@ static int decode_frame(struct qvl_image *out, const WebPIterator *it, int has_a
                       (uint32_t)it->height == out->height;
     if (WebPGetFeatures(it->fragment.bytes, it->fragment.size, &f) != VP8_STATUS_OK || f.width != it->width ||
         f.height != it->height || it->x_offset < 0 || it->y_offset < 0 ||
-        (uint64_t)it->x_offset + (uint64_t)it->width > out->width || (uint64_t)it->y_offset + (uint64_t)it->height > out->height)
+        (uint64_t)it->x_offset + (uint64_t)it->width > out->width ||
+        (uint64_t)it->y_offset + (uint64_t)it->height > out->height)
         return bad_data(job, "the first frame contradicts its canvas");
     if (whole && !(has_alpha && f.has_alpha)) {
         if (!WebPDecodeRGBInto(it->fragment.bytes, it->fragment.size, out->rgb, pitch * out->height, (int)pitch))

@@ -37,7 +37,10 @@ int qvl_yuv_init(struct qvl_yuv_matrix *m, int matrix, int full_range)
 static uint8_t clip(int v) { return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v); }
 
 /* Column of the sample that lends a quarter to pixel x; the outermost pixels take one sample alone. */
-static uint32_t far_column(uint32_t x, uint32_t w) { return x == 0 || x == w - 1 ? x >> 1 : x & 1 ? (x >> 1) + 1 : (x >> 1) - 1; }
+static uint32_t far_column(uint32_t x, uint32_t w)
+{
+    return x == 0 || x == w - 1 ? x >> 1 : x & 1 ? (x >> 1) + 1 : (x >> 1) - 1;
+}
 
 void qvl_yuv_row(uint8_t *dst, const struct qvl_yuv_planes *p, uint32_t y, const struct qvl_yuv_matrix *m)
 {

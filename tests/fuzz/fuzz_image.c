@@ -10,8 +10,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct qvl_image im;
     qvl_err err = {0};
-    struct qvl_image_job job = {.data = data, .size = size, .alpha = size & 1 ? QVL_ALPHA_DROP : QVL_ALPHA_WHITE, .max_side = 2048,
-                                .max_pixels = 1 << 16, .what = "fuzz", .err = &err};
+    struct qvl_image_job job = {.data = data,
+                                .size = size,
+                                .alpha = size & 1 ? QVL_ALPHA_DROP : QVL_ALPHA_WHITE,
+                                .max_side = 2048,
+                                .max_pixels = 1 << 16,
+                                .what = "fuzz",
+                                .err = &err};
     int rc = qvl_image_decode_job(&im, &job);
     if (rc == 0) {
         /* Every pixel is there and initialised: a sum that the compiler cannot drop. */

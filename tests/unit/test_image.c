@@ -53,7 +53,8 @@ static void check_bytes(const json_t *o, qvl_alpha alpha)
     const json_t *raw = json_object_get(o, "rgb");
     for (size_t i = 0; alpha == QVL_ALPHA_WHITE && i < json_array_size(raw); i++)
         if (im.rgb[i] != json_integer_value(json_array_get(raw, i)))
-            fail_msg("%s: byte %zu: found %u, expected %u", help_str(o, "file"), i, im.rgb[i], help_u32(json_array_get(raw, i)));
+            fail_msg("%s: byte %zu: found %u, expected %u", help_str(o, "file"), i, im.rgb[i],
+                     help_u32(json_array_get(raw, i)));
     help_sha256(hex, im.rgb, (size_t)im.width * im.height * 3);
     if (strcmp(hex, help_str(o, alpha == QVL_ALPHA_WHITE ? "sha256" : "sha256_drop")) != 0)
         fail_msg("%s: other bytes than the reference (alpha mode %d)", help_str(o, "file"), (int)alpha);
@@ -117,9 +118,22 @@ static void every_case(void **state)
 static void every_prefix(void **state)
 {
     (void)state;
-    static const char *const names[] = {"420.jpg",  "grey_progressive.jpg", "palette4_interlaced.png", "color6_8.png", "alpha_lossy.webp",
-                                        "lossless.webp", "offset_transparent.gif", "palette8.bmp", "rgb_le.tif", "packed.qoi", "p3.ppm", "rle8.bmp",
-                                        "rgb_tiff_lzw.tif", "rgb_packbits.tif", "rgb_tiff_adobe_deflate.tif", "bilevel_g4.tif"};
+    static const char *const names[] = {"420.jpg",
+                                        "grey_progressive.jpg",
+                                        "palette4_interlaced.png",
+                                        "color6_8.png",
+                                        "alpha_lossy.webp",
+                                        "lossless.webp",
+                                        "offset_transparent.gif",
+                                        "palette8.bmp",
+                                        "rgb_le.tif",
+                                        "packed.qoi",
+                                        "p3.ppm",
+                                        "rle8.bmp",
+                                        "rgb_tiff_lzw.tif",
+                                        "rgb_packbits.tif",
+                                        "rgb_tiff_adobe_deflate.tif",
+                                        "bilevel_g4.tif"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char name[256];
         struct qvl_image whole, part;
@@ -154,7 +168,8 @@ static void limits_of_a_job(void **state)
     size_t len;
     char *data = help_read("tests/data/images/420.jpg", &len); /* 45x31 */
     struct qvl_image im;
-    struct qvl_image_job job = {.data = (uint8_t *)data, .size = len, .max_side = 45, .max_pixels = 45 * 31, .what = "x.jpg", .err = &err};
+    struct qvl_image_job job = {
+        .data = (uint8_t *)data, .size = len, .max_side = 45, .max_pixels = 45 * 31, .what = "x.jpg", .err = &err};
     assert_int_equal(qvl_image_decode_job(&im, &job), 0);
     qvl_image_free(&im);
     job.max_pixels--;
@@ -226,7 +241,8 @@ static void digest(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(digest),          cmocka_unit_test(every_case), cmocka_unit_test(every_prefix),
-                                       cmocka_unit_test(limits_of_a_job), cmocka_unit_test(arguments),  cmocka_unit_test(silence)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(digest),       cmocka_unit_test(every_case),
+                                       cmocka_unit_test(every_prefix), cmocka_unit_test(limits_of_a_job),
+                                       cmocka_unit_test(arguments),    cmocka_unit_test(silence)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,8 @@ static void rows_of_reference(void **state)
         struct qvl_patches p;
         qvl_err err = {0};
         help_configs(&v, &c, o);
-        struct qvl_image im = help_pattern(help_u32(json_object_get(o, "width")), help_u32(json_object_get(o, "height")), "noise");
+        struct qvl_image im =
+            help_pattern(help_u32(json_object_get(o, "width")), help_u32(json_object_get(o, "height")), "noise");
         if (qvl_patchify(&p, &im, &v, &c, &err) < 0)
             fail_msg("%s", err.msg);
         const json_t *shape = json_object_get(o, "shape");

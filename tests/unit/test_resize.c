@@ -4,7 +4,8 @@
 static const struct {
     uint32_t factor;
     uint64_t min, max;
-} settings[] = {{32, 65536, 16777216}, {28, 3136, 1003520}, {16, 9216, 102400}, {32, 256 * 1024, 1280 * 1024}, {48, 1, 1ull << 40}};
+} settings[] = {
+    {32, 65536, 16777216}, {28, 3136, 1003520}, {16, 9216, 102400}, {32, 256 * 1024, 1280 * 1024}, {48, 1, 1ull << 40}};
 
 static uint32_t u16_at(const char *p) { return (uint32_t)(uint8_t)p[0] | (uint32_t)(uint8_t)p[1] << 8; }
 
@@ -32,9 +33,10 @@ static void sizes_of_reference(void **state)
 static void worked_sizes(void **state)
 {
     (void)state;
-    static const uint32_t t[][4] = {{400, 300, 384, 288},       {640, 480, 640, 480},       {1920, 1080, 1920, 1088}, {224, 224, 256, 256},
-                                    {1, 1, 256, 256},           {16, 16, 256, 256},         {100, 100, 256, 256},     {720, 1280, 704, 1280},
-                                    {2480, 3508, 2496, 3520},   {4096, 4096, 4096, 4096},   {8000, 6000, 4704, 3520}, {10, 2000, 32, 3648}};
+    static const uint32_t t[][4] = {{400, 300, 384, 288},     {640, 480, 640, 480},     {1920, 1080, 1920, 1088},
+                                    {224, 224, 256, 256},     {1, 1, 256, 256},         {16, 16, 256, 256},
+                                    {100, 100, 256, 256},     {720, 1280, 704, 1280},   {2480, 3508, 2496, 3520},
+                                    {4096, 4096, 4096, 4096}, {8000, 6000, 4704, 3520}, {10, 2000, 32, 3648}};
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         uint32_t w = 0, h = 0;
         assert_int_equal(qvl_smart_resize(&w, &h, t[i][0], t[i][1], 32, 65536, 16777216, NULL), 0);
@@ -122,8 +124,9 @@ static void senseless_arguments(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes_of_reference),      cmocka_unit_test(worked_sizes),        cmocka_unit_test(refused_sizes),
-        cmocka_unit_test(bytes_of_reference),      cmocka_unit_test(constant_stays_constant), cmocka_unit_test(senseless_arguments),
+        cmocka_unit_test(sizes_of_reference),      cmocka_unit_test(worked_sizes),
+        cmocka_unit_test(refused_sizes),           cmocka_unit_test(bytes_of_reference),
+        cmocka_unit_test(constant_stays_constant), cmocka_unit_test(senseless_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
