@@ -63,6 +63,7 @@ void qvl_answer_init(struct qvl_answer *a, const struct qvl_options *o, struct q
     g->seed = o->given & QVL_GIVEN_SEED ? o->seed : fresh_seed();
     g->stop = o->stop.v;
     g->n_stop = o->stop.n;
+    g->no_draft = o->no_draft;
     g->trace_path = o->trace;
     g->on_text = on_text;
     g->on_text_ud = a;
@@ -101,6 +102,8 @@ void qvl_answer_figures(char *out, size_t size, const qvl_result *r)
     ADD(" · %zu token%s", r->n_ids, r->n_ids == 1 ? "" : "s");
     if (r->n_ids > 1 && r->decode_ms > 0) /* the first token comes from the prompt's logits */
         ADD(" %.1f tok/s", (double)(r->n_ids - 1) / r->decode_ms * 1e3);
+    if (r->n_drafted)
+        ADD(" (%u of %u drafted were right)", r->n_accepted, r->n_drafted);
     if (bytes)
         ADD(" · peak %s", qvl_ui_bytes(peak, sizeof peak, bytes));
     if (r->finish == QVL_FINISH_LENGTH)
@@ -126,6 +129,8 @@ json_t *qvl_answer_json(const struct qvl_answer *a, const qvl_result *r, const q
     json_object_set_new(usage, "prompt_tokens", json_integer(r->n_prompt));
     json_object_set_new(usage, "cached_tokens", json_integer(r->n_prompt - r->n_prompt_new));
     json_object_set_new(usage, "completion_tokens", json_integer((json_int_t)r->n_ids));
+    json_object_set_new(usage, "drafted_tokens", json_integer(r->n_drafted));
+    json_object_set_new(usage, "accepted_tokens", json_integer(r->n_accepted));
     json_object_set_new(usage, "total_tokens", json_integer((json_int_t)r->n_prompt + (json_int_t)r->n_ids));
     json_object_set_new(o, "usage", usage);
     json_object_set_new(timings, "load_ms", qvl_json_number(load_ms));

@@ -125,8 +125,6 @@ static int read_request(struct request *q, const struct qvl_options *o)
         return usage_error("--json needs a question: -p, --messages or standard input");
     if (q->chat && o->trace)
         return usage_error("--trace needs a question: -p, --messages or standard input");
-    if (o->min_pixels && o->max_pixels && o->min_pixels > o->max_pixels)
-        return usage_error("--min-pixels is more than --max-pixels");
     if (q->chat)
         return 0;
     if (o->messages && (rc = read_messages(q, o)))

@@ -32,6 +32,20 @@ qvl_precision qvl_precision_of(const char *name, qvl_precision fallback)
 
 const char *qvl_model_path(const struct qvl_options *o) { return o->args.n ? o->args.v[0] : o->env_model; }
 
+/* What the library found odd about the model, a line each. */
+static void tell_warnings(struct qvl_ui *ui, const qvl_model *m)
+{
+    qvl_model_info info = {.struct_size = sizeof info};
+    if (qvl_model_get_info(m, &info, NULL) < 0 || !info.warnings)
+        return;
+    for (const char *p = info.warnings; *p;) {
+        int n = (int)strcspn(p, "\n");
+        if (n)
+            qvl_ui_note(ui, "warning: %.*s", n, p);
+        p += n + (p[n] == '\n');
+    }
+}
+
 int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui, const char *path, int no_weights,
                    qvl_precision fallback)
 {
@@ -48,8 +62,10 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
     p.progress_ud = ui;
     int rc = qvl_model_open(m, &p, &err);
     qvl_ui_clear(ui);
-    if (rc == 0)
+    if (rc == 0) {
+        tell_warnings(ui, *m);
         return 0;
+    }
     int status = qvl_report(ui, rc, &err);
     return status == QVL_EXIT_ERROR ? QVL_EXIT_MODEL : status;
 }

@@ -26,7 +26,8 @@ const struct qvl_opt_row qvl_opt_rows[] = {
     {.name = "min-pixels", .kind = QVL_OPT_PIXELS, .commands = RUN, .offset = AT(min_pixels), .arg = "SIZE",
      .help = "smaller pictures are enlarged to this many pixels: 65536, 512k, 2M or 1024x768 (k and M are decimal)"},
     {.name = "max-pixels", .kind = QVL_OPT_PIXELS, .commands = RUN, .offset = AT(max_pixels), .arg = "SIZE",
-     .help = "larger pictures are reduced to this many pixels; fewer pixels are fewer tokens and a faster answer"},
+     .help = "larger pictures are reduced to this many pixels, also when --min-pixels says otherwise; fewer pixels are fewer tokens "
+             "and a faster answer"},
     {.name = "alpha", .kind = QVL_OPT_CHOICE, .commands = RUN, .offset = AT(alpha), .arg = "HOW", .choices = "white|drop",
      .help = "transparent pictures: put them on white (default), or drop the transparency"},
     {.name = "add-vision-id", .kind = QVL_OPT_FLAG, .commands = RUN | TOKENIZE, .offset = AT(add_vision_id),
@@ -96,6 +97,9 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .choices = "f32|bf16|auto", .group = QVL_GROUP_MACHINE, .help = "the same for the vision encoder alone"},
     {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
      .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx512, avx512_bf16; default: the best this machine has"},
+    {.name = "no-draft", .kind = QVL_OPT_FLAG, .commands = RUN, .offset = AT(no_draft), .group = QVL_GROUP_MACHINE,
+     .help = "compute one token at a time; otherwise text that repeats itself is confirmed several tokens at once, with the same "
+             "answer"},
     {.name = "no-memory-check", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY, .offset = AT(no_memory_check),
      .group = QVL_GROUP_MACHINE, .help = "try even when memory does not seem to suffice"},
 

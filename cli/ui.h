@@ -13,7 +13,6 @@ struct qvl_ui {
     int bar_shown;
     const char *stage; /* the bar's, with the time it began */
     double stage_ms;
-    double stage_time[3]; /* total per stage, ms: load, vision, prompt */
 };
 
 void qvl_ui_init(struct qvl_ui *ui, int quiet, int verbose);

@@ -39,7 +39,6 @@ static void usage_errors(void **state)
     REFUSE_RUN(2, "is empty", "--stop", "");
     REFUSE(2, "empty", "run", MODEL, "-p", "");
     REFUSE(2, "standard input is empty", "run", MODEL);
-    REFUSE_RUN(2, "more than", "--min-pixels", "2M", "--max-pixels", "1M");
     REFUSE(2, "not both", "bench", MODEL, "--shape", "4b");
     REFUSE(2, "does not go with", "tokenize", MODEL, "--decode", "--plain");
     REFUSE(2, "need --template", "tokenize", MODEL, "--add-vision-id");
