@@ -133,7 +133,7 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
          .examples = "qvl run MODEL -p \"What is in this picture?\" --image photo.jpg\n"
                      "qvl run MODEL -p \"What changed?\" --image before.png --image after.png\n"
                      "git diff | qvl run MODEL --system \"Summarise for a reviewer.\"\n"
-                     "curl -s https://example.org/a.jpg | qvl run MODEL --image - -p \"Describe this.\"\n"
+                     "curl -s $URL | qvl run MODEL --image - -p \"Describe this.\"\n"
                      "qvl run MODEL --messages talk.json --greedy --json\n"
                      "qvl run MODEL --image page.png -p \"Read the text.\" --max-pixels 2M -n 500\n",
          .min_args = 1,
