@@ -86,16 +86,18 @@ int qvl_bind_type(struct qvl_binder *b, const struct qvl_tensor *t)
                     qvl_tensor_describe(t, found, sizeof found));
 }
 
-static int check(struct qvl_binder *b, const struct qvl_tensor *t, int rank, const int64_t *dims)
+int qvl_bind_mat_type(struct qvl_binder *b, const struct qvl_tensor *t)
 {
-    if (!qvl_bind_shape_is(t, rank, dims))
-        return qvl_bind_wrong_shape(b, t, rank, dims);
-    return qvl_bind_type(b, t);
+    unsigned elems = qvl_dtype_block_elems(t->type); /* readers of block formats have checked that rows are whole blocks */
+    return elems && t->rank && t->shape[t->rank - 1] % elems == 0 ? 0 : qvl_bind_type(b, t);
 }
 
 static int bind_mat(struct qvl_binder *b, const struct qvl_slot *s, const struct qvl_tensor *t)
 {
-    QVL_TRY(check(b, t, 2, (const int64_t[]){s->n_out, s->n_in}));
+    const int64_t dims[2] = {s->n_out, s->n_in};
+    if (!qvl_bind_shape_is(t, 2, dims))
+        return qvl_bind_wrong_shape(b, t, 2, dims);
+    QVL_TRY(qvl_bind_mat_type(b, t));
     if (b->checking)
         return 0;
     *s->mat = (struct qvl_mat){.data = t->data, .type = t->type, .n_out = s->n_out, .n_in = s->n_in, .stride = s->n_in};
@@ -120,7 +122,9 @@ static void widen(float *dst, const struct qvl_tensor *t, int64_t n)
 static int bind_vec(struct qvl_binder *b, const struct qvl_slot *s, const struct qvl_tensor *t)
 {
     float *dst = b->vectors;
-    QVL_TRY(check(b, t, 1, &s->n_out));
+    if (!qvl_bind_shape_is(t, 1, &s->n_out))
+        return qvl_bind_wrong_shape(b, t, 1, &s->n_out);
+    QVL_TRY(qvl_bind_type(b, t));
     if (b->checking)
         return 0;
     b->vectors += qvl_vector_elems(s->n_out);

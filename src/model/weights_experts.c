@@ -11,11 +11,13 @@
 #include "base/err.h"
 #include "model/weights_bind.h"
 
-/* A matrix inside a fused tensor, `first` elements behind its start. */
+/* A matrix inside a fused tensor, `first` elements (whole rows) behind its start. */
 static struct qvl_mat part(const struct qvl_tensor *t, int transposed, int64_t first, int64_t n_out, int64_t n_in, int64_t stride)
 {
     const unsigned char *p = t->data;
-    return (struct qvl_mat){.data = p + (size_t)first * (qvl_dtype_bits(t->type) / 8), .type = t->type, .transposed = transposed,
+    size_t at = qvl_dtype_is_ggml(t->type) ? (size_t)first / qvl_dtype_block_elems(t->type) * qvl_dtype_block_bytes(t->type)
+                                           : (size_t)first * (qvl_dtype_bits(t->type) / 8);
+    return (struct qvl_mat){.data = p + at, .type = t->type, .transposed = transposed,
                             .n_out = n_out, .n_in = n_in, .stride = stride};
 }
 
@@ -84,7 +86,7 @@ static int bind_stacked(struct qvl_binder *b, const struct qvl_slot *s, const ch
     }
     if (!qvl_bind_shape_is(t, 3, dims))
         return qvl_bind_wrong_shape(b, t, 3, dims);
-    QVL_TRY(qvl_bind_type(b, t));
+    QVL_TRY(qvl_bind_mat_type(b, t));
     if (b->checking)
         return 0;
     for (int64_t i = 0; i < s->n_expert; i++)
@@ -106,7 +108,7 @@ static int bind_single(struct qvl_binder *b, const struct qvl_slot *s, int64_t i
     }
     if (!qvl_bind_shape_is(t, 2, dims))
         return qvl_bind_wrong_shape(b, t, 2, dims);
-    QVL_TRY(qvl_bind_type(b, t));
+    QVL_TRY(qvl_bind_mat_type(b, t));
     if (b->checking)
         return 0;
     m[i] = part(t, 0, 0, n_out, n_in, n_in);
