@@ -188,6 +188,7 @@ QVL_INLINE void pack_columns(float *dst, const struct qvl_mat *w, int64_t n0, in
         for (int64_t n = 0; n < QVL_AVX512_NR; n += 16) {
             int64_t left = w->n_out - n0 - n;
             const char *p = (const char *)w->data + ((k0 + k) * w->stride + n0 + n) * size;
+            _mm_prefetch(p + QVL_AVX512_KB * w->stride * size, _MM_HINT_T1);
             _mm512_storeu_ps(dst + k * QVL_AVX512_NR + n, left > 0 ? load16(p, 0, type, lanes16(left)) : _mm512_setzero_ps());
         }
 }

@@ -121,6 +121,10 @@ static void pack_columns(uint32_t *dst, const struct qvl_mat *w, int64_t n0, int
             int64_t left = w->n_out - n0 - n;
             __mmask16 m = left > 0 ? lanes16(left) : 0;
             const uint16_t *p = (const uint16_t *)w->data + (k0 + k) * w->stride + n0 + n;
+            if (n % 32 == 0) {
+                _mm_prefetch((const char *)(p + QVL_AVX512_KB_BF16 * w->stride), _MM_HINT_T1);
+                _mm_prefetch((const char *)(p + (QVL_AVX512_KB_BF16 + 1) * w->stride), _MM_HINT_T1);
+            }
             __m512i lo = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), hi = _mm512_setzero_si512();
             if (k + 1 < kb)
                 hi = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p + w->stride));
