@@ -44,7 +44,7 @@ static const struct magic magics[] = {
 /* ISO base media files name what they hold in a list of brands. */
 static const struct magic *sniff_brands(const uint8_t *data, size_t size)
 {
-    static const struct magic heif = {"HEIF", 0, 0, "", qvl_heif_decode}, video = {"video (MP4)", 0, 0, "", NULL};
+    static const struct magic heif = {"HEIF", 0, 0, "", qvl_heif_decode}, video = {"an MP4 video", 0, 0, "", NULL};
     static const char brands[][5] = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1", "avif", "avis"};
     size_t box = qvl_be32(data);
     for (size_t at = 8; at + 4 <= size && at + 4 <= box; at += at == 8 ? 8 : 4) /* the second word is a version */
@@ -114,7 +114,7 @@ int qvl_image_decode_job(struct qvl_image *out, const struct qvl_image_job *job)
                         "%s: not a picture: none of the known formats begins like this (JPEG, PNG, WebP, GIF, BMP, TIFF, "
                         "HEIC, AVIF, PNM, QOI)", job->what);
     if (!m->decode)
-        return qvl_fail(job->err, QVL_E_UNSUPPORTED, "%s: %s pictures are not supported; convert to PNG or JPEG", job->what,
+        return qvl_fail(job->err, QVL_E_UNSUPPORTED, "%s: found %s, which is not supported; convert to PNG or JPEG", job->what,
                         m->name);
     int rc = m->decode(out, &orientation, job);
     if (rc == 0)

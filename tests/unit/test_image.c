@@ -197,6 +197,38 @@ static void arguments(void **state)
     assert_non_null(strstr(err.msg, "536870912"));
 }
 
+/* libpng's own limits refuse chunks of 8 MB; a private chunk of any size is none of our business. */
+static void large_private_chunk(void **state)
+{
+    (void)state;
+    const size_t n = 9u << 20, head = 33; /* signature and IHDR */
+    size_t len;
+    char *data = help_read("tests/data/images/1x1.png", &len);
+    uint8_t *big = calloc(len + n + 12, 1), *chunk = big + head;
+    assert_non_null(big);
+    memcpy(big, data, head);
+    memcpy(chunk + 4, "prVt", 4);
+    for (int i = 0; i < 4; i++)
+        chunk[i] = (uint8_t)(n >> (24 - 8 * i));
+    uint32_t crc = 0xffffffffu;
+    for (size_t i = 4; i < 8 + n; i++) {
+        crc ^= chunk[i];
+        for (int b = 0; b < 8; b++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    for (int i = 0; i < 4; i++)
+        chunk[8 + n + (size_t)i] = (uint8_t)(~crc >> (24 - 8 * i));
+    memcpy(chunk + 12 + n, data + head, len - head);
+    struct qvl_image im;
+    qvl_err err = {0};
+    if (qvl_image_decode(&im, big, len + n + 12, QVL_ALPHA_WHITE, "big.png", &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_memory_equal(im.rgb, ((uint8_t[]){1, 2, 3}), 3);
+    qvl_image_free(&im);
+    free(big);
+    qvl_mem_free(data);
+}
+
 /* The library may not print: neither may the libraries that it uses. */
 static void silence(void **state)
 {
@@ -243,6 +275,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(digest),       cmocka_unit_test(every_case),
                                        cmocka_unit_test(every_prefix), cmocka_unit_test(limits_of_a_job),
-                                       cmocka_unit_test(arguments),    cmocka_unit_test(silence)};
+                                       cmocka_unit_test(arguments),    cmocka_unit_test(silence),
+                                       cmocka_unit_test(large_private_chunk)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
