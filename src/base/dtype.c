@@ -32,6 +32,14 @@ static const struct {
     [QVL_DT_GGML_MXFP4 - QVL_DT_GGML_FIRST] = {"MXFP4", 32, 17},
 };
 
+static const struct {
+    const char *name;
+    unsigned bits;
+} others[] = {
+    [QVL_DT_U4 - QVL_DT_U4] = {"UINT4", 4}, [QVL_DT_I4 - QVL_DT_U4] = {"INT4", 4},
+    [QVL_DT_NBITS4 - QVL_DT_U4] = {"4-bit blocks", 0}, [QVL_DT_NBITS8 - QVL_DT_U4] = {"8-bit blocks", 0},
+};
+
 unsigned qvl_dtype_block_elems(enum qvl_dtype t) { return qvl_dtype_is_ggml(t) ? blocks[t - QVL_DT_GGML_FIRST].elems : 0; }
 unsigned qvl_dtype_block_bytes(enum qvl_dtype t) { return qvl_dtype_is_ggml(t) ? blocks[t - QVL_DT_GGML_FIRST].bytes : 0; }
 
@@ -39,10 +47,17 @@ const char *qvl_dtype_name(enum qvl_dtype t)
 {
     if (qvl_dtype_is_ggml(t))
         return blocks[t - QVL_DT_GGML_FIRST].name;
+    if (t >= QVL_DT_U4)
+        return (size_t)(t - QVL_DT_U4) < QVL_COUNT(others) ? others[t - QVL_DT_U4].name : "?";
     return (size_t)t < QVL_COUNT(types) ? types[t].name : "?";
 }
 
-unsigned qvl_dtype_bits(enum qvl_dtype t) { return (size_t)t < QVL_COUNT(types) ? types[t].bits : 0; }
+unsigned qvl_dtype_bits(enum qvl_dtype t)
+{
+    if (t >= QVL_DT_U4)
+        return (size_t)(t - QVL_DT_U4) < QVL_COUNT(others) ? others[t - QVL_DT_U4].bits : 0;
+    return (size_t)t < QVL_COUNT(types) ? types[t].bits : 0;
+}
 
 enum qvl_dtype qvl_dtype_from_name(const char *name)
 {

@@ -17,7 +17,11 @@ enum qvl_dtype {
     QVL_DT_GGML_Q4_0, QVL_DT_GGML_Q4_1, QVL_DT_GGML_Q5_0, QVL_DT_GGML_Q5_1, QVL_DT_GGML_Q8_0,
     QVL_DT_GGML_Q2_K, QVL_DT_GGML_Q3_K, QVL_DT_GGML_Q4_K, QVL_DT_GGML_Q5_K, QVL_DT_GGML_Q6_K,
     QVL_DT_GGML_IQ4_NL, QVL_DT_GGML_IQ4_XS, QVL_DT_GGML_MXFP4,
-    QVL_DT_GGML_FIRST = QVL_DT_GGML_Q4_0, QVL_DT_GGML_LAST = QVL_DT_GGML_MXFP4
+    QVL_DT_GGML_FIRST = QVL_DT_GGML_Q4_0, QVL_DT_GGML_LAST = QVL_DT_GGML_MXFP4,
+    /* Of ONNX files only: two in a byte, low half first. No safetensors name. */
+    QVL_DT_U4, QVL_DT_I4,
+    /* In memory only: weight-only quantised matrices of ONNX files, described by a struct qvl_nbits (formats/nbits.h). */
+    QVL_DT_NBITS4, QVL_DT_NBITS8
 };
 
 /* The safetensors name ("BF16"), or the GGUF one ("Q4_K"); "?" for QVL_DT_UNKNOWN. */
@@ -27,6 +31,7 @@ enum qvl_dtype qvl_dtype_from_name(const char *name);
 /* Width of one element in bits; 0 for QVL_DT_UNKNOWN and for types made of blocks. */
 unsigned qvl_dtype_bits(enum qvl_dtype t);
 
+static inline int qvl_dtype_is_nbits(enum qvl_dtype t) { return t == QVL_DT_NBITS4 || t == QVL_DT_NBITS8; }
 /* The GGUF block types. Their rows are whole blocks of consecutive elements. */
 static inline int qvl_dtype_is_ggml(enum qvl_dtype t) { return t >= QVL_DT_GGML_FIRST && t <= QVL_DT_GGML_LAST; }
 /* Elements and bytes of one block; 0 for other types. */

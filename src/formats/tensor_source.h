@@ -23,6 +23,7 @@ struct qvl_tensor {
     int64_t shape[QVL_MAX_RANK];
     const char *file;      /* for messages: the path it was opened by; borrowed from the source */
     uint64_t offset;       /* of the first byte, from the start of that file */
+    const void *aux;       /* QVL_DT_NBITS...: the struct qvl_nbits that describes it, borrowed from the source; else NULL */
 };
 
 struct qvl_tensors; /* immutable after open, safe to read from several threads */
