@@ -73,7 +73,8 @@ typedef enum qvl_precision {
 
 typedef struct qvl_model_params {
     size_t struct_size;
-    const char *path;          /* Hugging Face folder (config.json, *.safetensors, tokenizer.json) */
+    const char *path;          /* Hugging Face folder (config.json, *.safetensors, tokenizer.json), .gguf file, or a folder with one
+                                  model in .gguf files */
     qvl_precision precision;   /* text decoder and, unless the next field says otherwise, vision encoder */
     qvl_precision vision_precision;
     const char *cpu;           /* NULL = best for this machine; "ref", "avx2", "avx512", "avx512_bf16" */
@@ -83,6 +84,7 @@ typedef struct qvl_model_params {
     void *progress_ud;
     int no_cache;              /* 1 = packed weights (q8, q4) are made in memory at every start, not kept in the cache folder
                                   ($XDG_CACHE_HOME/qvl, else ~/.cache/qvl) */
+    const char *mmproj;        /* vision half of a GGUF model; NULL = found beside the text file, or inside it */
 } qvl_model_params;
 
 QVL_API void qvl_model_params_default(qvl_model_params *p);

@@ -11,6 +11,7 @@
 #include "image/image.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
+#include "model/gguf_model.h"
 #include "model/packed.h"
 #include "model/weights.h"
 #include "sample/sampler.h"
@@ -25,6 +26,7 @@ struct qvl_model {
     char precision[64];
     struct qvl_config config;
     struct qvl_tensors *tensors;     /* NULL with no_weights */
+    struct qvl_gguf_model gguf;      /* keeps GGUF files open; empty for folders */
     struct qvl_weights weights;
     struct qvl_tokenizer *tokenizer;
     struct qvl_template *template;
@@ -70,6 +72,12 @@ struct qvl_session {
     struct qvl_buf text, reasoning;  /* as handed out in qvl_result */
     struct qvl_ids ids;
 };
+
+/* ---- model_gguf.c */
+/* Configuration, tokenizer, template and tensors from GGUF files. */
+int qvl_model_gguf_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
+/* Converts bound matrices in GGUF blocks into what the arithmetic takes. Nothing happens without such matrices. */
+int qvl_model_widen(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 
 /* ---- memory.c */
 /* Refuses (QVL_E_NOMEM, with the numbers and `advice`) when need bytes more cannot be had. `what` says what for. */

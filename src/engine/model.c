@@ -1,4 +1,4 @@
-/* model.c - opening a model folder: configuration, tokenizer, template, weights, arithmetic. */
+/* model.c - opening a model: configuration, tokenizer, template, weights, arithmetic. */
 #include <stdio.h>
 #include <string.h>
 
@@ -38,10 +38,10 @@ static int check_shapes(const struct qvl_config *c, const char *dir, qvl_err *er
 {
     int vision_head = c->vision.d_model / c->vision.n_head;
     if (c->text.d_head % 4 || c->text.d_head > 256)
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: config.json: text head_dim %d, supported are multiples of 4 up to 256", dir,
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: text head_dim %d, supported are multiples of 4 up to 256", dir,
                         c->text.d_head);
     if (vision_head % 4 || vision_head > 256)
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: config.json: vision head size %d, supported are multiples of 4 up to 256", dir,
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: vision head size %d, supported are multiples of 4 up to 256", dir,
                         vision_head);
     return 0;
 }
@@ -80,13 +80,30 @@ static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err 
 {
     if (p->progress && p->progress(p->progress_ud, "load", 0, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
-    QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
+    if (!m->tensors) /* those of GGUF files are there already */
+        QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
     if (!p->no_memory_check)
         QVL_TRY(check_memory(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
     if (p->progress && p->progress(p->progress_ud, "load", 1, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
     return 0;
+}
+
+/* Everything but the weights, from the JSON files of a folder. */
+static int folder_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    if (!qvl_dir_exists(m->dir)) {
+        if (qvl_file_exists(m->dir))
+            return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: is neither a .gguf file nor a folder with config.json, *.safetensors and "
+                            "tokenizer.json", m->dir);
+        return qvl_fail(err, QVL_E_NOTFOUND, "%s: no such model", m->dir);
+    }
+    if (p->mmproj)
+        return qvl_fail(err, QVL_E_ARG, "%s: an mmproj goes with a GGUF model only", m->dir);
+    QVL_TRY(qvl_config_load(&m->config, m->dir, err));
+    QVL_TRY(qvl_tokenizer_open(&m->tokenizer, m->dir, err));
+    return qvl_template_open(&m->template, m->dir, err);
 }
 
 static int open_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
@@ -105,16 +122,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *e
     m->name = qvl_strndup(base, n);
     if (!m->name)
         return qvl_fail_nomem(err, n, "model name");
-    if (!qvl_dir_exists(m->dir)) {
-        if (qvl_file_exists(m->dir))
-            return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: is a file; a model is a folder with config.json, *.safetensors and tokenizer.json",
-                            m->dir);
-        return qvl_fail(err, QVL_E_NOTFOUND, "%s: no such model folder", m->dir);
-    }
-    QVL_TRY(qvl_config_load(&m->config, m->dir, err));
+    QVL_TRY(qvl_gguf_model_is(m->dir) ? qvl_model_gguf_parts(m, p, err) : folder_parts(m, p, err));
     QVL_TRY(check_shapes(&m->config, m->dir, err));
-    QVL_TRY(qvl_tokenizer_open(&m->tokenizer, m->dir, err));
-    QVL_TRY(qvl_template_open(&m->template, m->dir, err));
     QVL_TRY(ban_ids(m, err));
     if (!p->no_weights)
         QVL_TRY(load_weights(m, p, err));
@@ -125,6 +134,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *e
     uint64_t bytes = m->weights.mapped_bytes + m->weights.copied_bytes;
     QVL_TRY(choose_arith(&m->arith_text, p->precision, bytes, err));
     QVL_TRY(choose_arith(&m->arith_vision, p->vision_precision ? p->vision_precision : p->precision, bytes, err));
+    if (!p->no_weights)
+        QVL_TRY(qvl_model_widen(m, p, err));
     snprintf(m->precision, sizeof m->precision, "vision %s · text %s", m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
              p->precision == QVL_PRECISION_Q4   ? "q4 (group 32)"
              : p->precision == QVL_PRECISION_Q8 ? "q8 (group 32)"
@@ -167,6 +178,7 @@ void qvl_model_close(qvl_model **model)
     qvl_tensors_close(&m->packed);
     qvl_pages_close(&m->packed_pages);
     qvl_tensors_close(&m->tensors);
+    qvl_gguf_model_close(&m->gguf);
     qvl_mem_free(m->warnings);
     qvl_template_close(&m->template);
     qvl_tokenizer_close(&m->tokenizer);

@@ -117,7 +117,7 @@ int qvl_gguf_i32(const struct qvl_gguf *g, const char *key, int lo, int hi, int6
 
 static int range_real(const struct qvl_gguf *g, const struct qvl_gguf_value *v, size_t i, double lo, double hi, double *out, qvl_err *err)
 {
-    double x;
+    double x = 0;
     if (!real_at(v, i, &x))
         return wrong_type(g, v, "floating point", err);
     if (!(x >= lo && x <= hi))
@@ -175,7 +175,7 @@ int qvl_gguf_ints(const struct qvl_gguf *g, const char *key, int lo, int hi, int
     *n = -1;
     QVL_TRY(find_list(g, key, (size_t)max, &v, err));
     for (size_t i = 0; v && i < v->count; i++) {
-        int64_t x;
+        int64_t x = 0;
         QVL_TRY(range_int(g, v, i, lo, hi, &x, err));
         out[i] = (int)x;
     }
@@ -189,7 +189,7 @@ int qvl_gguf_reals(const struct qvl_gguf *g, const char *key, double lo, double 
     *n = -1;
     QVL_TRY(find_list(g, key, (size_t)max, &v, err));
     for (size_t i = 0; v && i < v->count; i++) {
-        double x;
+        double x = 0;
         QVL_TRY(range_real(g, v, i, lo, hi, &x, err));
         out[i] = (float)x;
     }
@@ -251,7 +251,7 @@ static size_t put_element(const struct qvl_gguf_value *v, size_t i, char *buf, s
 {
     char num[40];
     int64_t n;
-    double x;
+    double x = 0;
     if (v->type == QVL_GGUF_BOOL)
         return put(buf, size, at, v->data[i] ? "true" : "false", v->data[i] ? 4 : 5);
     if (int_at(v, i, &n))
