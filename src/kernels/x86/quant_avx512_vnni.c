@@ -81,12 +81,12 @@ QVL_INLINE void group_dots(__m512i *s, const char *w, const int8_t *q, const int
 {
     const __m512i nibble = _mm512_set1_epi8(15);
     __m512i odd[QVL_QUANT_GEMV_MAX];
-#pragma GCC unroll 8
+    QVL_UNROLL
     for (int j = 0; j < M; j++) {
         s[j] = _mm512_set1_epi32(start[j]);
         odd[j] = _mm512_setzero_si512();
     }
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int i = 0; i < 4; i++, q += 8 * M) {
         __m512i even_w, odd_w;
         if (kind) {
@@ -97,10 +97,10 @@ QVL_INLINE void group_dots(__m512i *s, const char *w, const int8_t *q, const int
             even_w = _mm512_and_si512(both, nibble);
             odd_w = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
         }
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int j = 0; j < M; j++)
             s[j] = _mm512_dpbusd_epi32(s[j], even_w, word(q + 4 * j));
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int j = 0; j < M; j++)
             if (M <= 2)
                 odd[j] = _mm512_dpbusd_epi32(odd[j], odd_w, word(q + 4 * (M + j)));
@@ -108,7 +108,7 @@ QVL_INLINE void group_dots(__m512i *s, const char *w, const int8_t *q, const int
                 s[j] = _mm512_dpbusd_epi32(s[j], odd_w, word(q + 4 * (M + j)));
     }
     if (M <= 2)
-#pragma GCC unroll 2
+        QVL_UNROLL
         for (int j = 0; j < M; j++)
             s[j] = _mm512_add_epi32(s[j], odd[j]);
 }
@@ -123,35 +123,35 @@ QVL_INLINE void panels(const struct qvl_quant_gemv *g, int kind, int M)
         const int32_t *start = g->x.start;
         const float *scale = g->x.scale;
         __m512 c[QVL_QUANT_GEMV_MAX];
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int j = 0; j < M; j++)
             c[j] = _mm512_setzero_ps();
         for (int64_t u0 = 0; u0 < n_unit; u0 += QVL_ACT_BLOCK / QVL_UNIT_INPUTS, scale += M) {
             const int64_t left = n_unit - u0, n = left < QVL_ACT_BLOCK / QVL_UNIT_INPUTS ? left : QVL_ACT_BLOCK / QVL_UNIT_INPUTS;
             __m512 b[QVL_QUANT_GEMV_MAX];
-#pragma GCC unroll 8
+            QVL_UNROLL
             for (int j = 0; j < M; j++)
                 b[j] = _mm512_setzero_ps();
             for (int64_t u = 0; u < n; u++, w += unit) {
-#pragma GCC unroll 17
+                QVL_UNROLL
                 for (int i = 0; i < unit / 64; i++)
                     _mm_prefetch(w + PREFETCH + i * 64, _MM_HINT_T0);
-#pragma GCC unroll 2
+                QVL_UNROLL
                 for (int h = 0; h < 2; h++, q += 32 * M, start += M) {
                     __m512i s[QVL_QUANT_GEMV_MAX];
                     group_dots(s, w + h * half, q, start, kind, M);
                     __m512 ws = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(w + 2 * half + h * 32)));
-#pragma GCC unroll 8
+                    QVL_UNROLL
                     for (int j = 0; j < M; j++)
                         b[j] = _mm512_fmadd_ps(ws, _mm512_cvtepi32_ps(s[j]), b[j]);
                 }
             }
-#pragma GCC unroll 8
+            QVL_UNROLL
             for (int j = 0; j < M; j++)
                 c[j] = _mm512_fmadd_ps(_mm512_set1_ps(scale[j]), b[j], c[j]);
         }
         const __mmask16 rows = lanes16(g->n_out - p * QVL_PANEL_ROWS);
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int j = 0; j < M; j++) {
             float *y = g->y + j * g->y_stride + p * QVL_PANEL_ROWS;
             if (g->bias)
@@ -184,7 +184,7 @@ static void gemv_q8(const struct qvl_quant_gemv *g) { gemv(g, 1); }
 
 QVL_INLINE void expand_scales(float *scale, const char *half_scales)
 {
-#pragma GCC unroll 2
+    QVL_UNROLL
     for (int h = 0; h < 2; h++)
         _mm512_storeu_ps(scale + 16 * h, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(half_scales + 32 * h))));
 }
@@ -194,7 +194,7 @@ static void expand_q4(uint8_t *w, float *scale, const void *packed, int64_t n_un
     const char *p = packed;
     const __m512i nibble = _mm512_set1_epi8(15);
     for (int64_t u = 0; u < n_units; u++, p += QVL_Q4_UNIT_BYTES, w += 1024, scale += 32) {
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int i = 0; i < 8; i++) {
             __m512i both = _mm512_loadu_si512(p + i * 64);
             _mm_prefetch(p + i * 64 + PREFETCH, _MM_HINT_T0);
@@ -209,7 +209,7 @@ static void expand_q8(uint8_t *w, float *scale, const void *packed, int64_t n_un
 {
     const char *p = packed;
     for (int64_t u = 0; u < n_units; u++, p += QVL_Q8_UNIT_BYTES, w += 1024, scale += 32) {
-#pragma GCC unroll 16
+        QVL_UNROLL
         for (int i = 0; i < 16; i++)
             _mm512_storeu_si512(w + i * 64, _mm512_loadu_si512(p + i * 64));
         expand_scales(scale, p + 1024);
@@ -243,10 +243,12 @@ static void tile(float *c, const uint8_t *w, const float *ws, const struct qvl_a
 {
     const int8_t *q = x->q;
     const int32_t *start = x->start;
+    for (int i = 0; i < MR * NV; i++)
+        _mm_prefetch((const char *)(c + i * 16), _MM_HINT_T0);
     SUMS(ZERO_F)
     for (int64_t g = 0; g < n_groups; g++, w += 512, ws += 16, q += 32 * MR, start += MR) {
         SUMS(START)
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int i = 0; i < 8; i++) {
             VECS(LOAD, 0)
             STEP(0)
@@ -262,16 +264,18 @@ static void tile(float *c, const uint8_t *w, const float *ws, const struct qvl_a
 static double probe(int64_t iterations)
 {
     __m512i acc[16], a = _mm512_set1_epi8(1), b = a;
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
+    QVL_UNROLL
+    for (int i = 0; i < 16; i++) {
         acc[i] = _mm512_setzero_si512();
+        __asm__("" : "+v"(acc[i])); /* otherwise all are known to be equal, and one is computed */
+    }
     for (int64_t n = 0; n < iterations; n++) {
         __asm__ volatile("" : "+v"(a), "+v"(b));
-#pragma GCC unroll 16
+        QVL_UNROLL
         for (int i = 0; i < 16; i++)
             acc[i] = _mm512_dpbusd_epi32(acc[i], a, b);
     }
-#pragma GCC unroll 16
+    QVL_UNROLL
     for (int i = 0; i < 16; i++)
         __asm__ volatile("" : : "v"(acc[i]));
     return 16.0 * 128.0 * (double)iterations;

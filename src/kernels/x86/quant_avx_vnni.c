@@ -18,16 +18,18 @@ QVL_INLINE __m256i dots_end_q8(__m256i acc) { return acc; }
 static double probe(int64_t iterations)
 {
     __m256i acc[12], a = _mm256_set1_epi8(1), b = a;
-#pragma GCC unroll 12
-    for (int i = 0; i < 12; i++)
+    QVL_UNROLL
+    for (int i = 0; i < 12; i++) {
         acc[i] = _mm256_setzero_si256();
+        __asm__("" : "+x"(acc[i])); /* otherwise all are known to be equal, and one is computed */
+    }
     for (int64_t n = 0; n < iterations; n++) {
         __asm__ volatile("" : "+x"(a), "+x"(b));
-#pragma GCC unroll 12
+        QVL_UNROLL
         for (int i = 0; i < 12; i++)
             acc[i] = _mm256_dpbusd_avx_epi32(acc[i], a, b);
     }
-#pragma GCC unroll 12
+    QVL_UNROLL
     for (int i = 0; i < 12; i++)
         __asm__ volatile("" : : "x"(acc[i]));
     return 12.0 * 64.0 * (double)iterations;

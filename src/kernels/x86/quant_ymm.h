@@ -113,10 +113,10 @@ static void quantise(int8_t *q, float *scale, int32_t *sum, const float *x, int6
 QVL_INLINE void group_dots(__m256i *s, const char *w, const int8_t *q, const int32_t *start, int64_t r, int kind, int M)
 {
     const __m256i nibble = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int j = 0; j < M; j++)
         s[j] = dots_begin(start[j]);
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int i = 0; i < 4; i++, q += 8 * r) {
         __m256i even, odd;
         if (kind) {
@@ -127,14 +127,14 @@ QVL_INLINE void group_dots(__m256i *s, const char *w, const int8_t *q, const int
             even = _mm256_and_si256(both, nibble);
             odd = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
         }
-#pragma GCC unroll 4
+        QVL_UNROLL
         for (int j = 0; j < M; j++)
             s[j] = kind ? dots_q8(s[j], even, word(q + 4 * j)) : dots_q4(s[j], even, word(q + 4 * j));
-#pragma GCC unroll 4
+        QVL_UNROLL
         for (int j = 0; j < M; j++)
             s[j] = kind ? dots_q8(s[j], odd, word(q + 4 * (r + j))) : dots_q4(s[j], odd, word(q + 4 * (r + j)));
     }
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int j = 0; j < M; j++)
         s[j] = kind ? dots_end_q8(s[j]) : dots_end_q4(s[j], start[j]);
 }
@@ -154,7 +154,7 @@ QVL_INLINE void block_rows(__m256 *c, struct part p, int kind, int M)
 {
     const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, half = kind ? 512 : 256;
     __m256 b[4];
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int j = 0; j < M; j++)
         b[j] = _mm256_setzero_ps();
     for (int64_t u = 0; u < p.n_unit; u++, p.w += unit, p.ws += unit)
@@ -162,11 +162,11 @@ QVL_INLINE void block_rows(__m256 *c, struct part p, int kind, int M)
             __m256i s[4];
             group_dots(s, p.w + h * half, p.q, p.start, p.r, kind, M);
             const __m256 ws = half_scales(p.ws + h * 32);
-#pragma GCC unroll 4
+            QVL_UNROLL
             for (int j = 0; j < M; j++)
                 b[j] = _mm256_fmadd_ps(ws, _mm256_cvtepi32_ps(s[j]), b[j]);
         }
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int j = 0; j < M; j++)
         c[j] = _mm256_fmadd_ps(_mm256_set1_ps(p.scale[j]), b[j], c[j]);
 }
@@ -272,18 +272,18 @@ QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct q
     const int8_t *q = x->q;
     const int32_t *start = x->start;
     __m256 b[2][MR];
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int j = 0; j < MR; j++)
         b[0][j] = b[1][j] = _mm256_setzero_ps();
     for (int64_t g = 0; g < n_groups; g++, ws += 16, start += MR) {
         __m256i s[2][MR];
-#pragma GCC unroll 4
+        QVL_UNROLL
         for (int j = 0; j < MR; j++)
             s[0][j] = s[1][j] = dots_begin(start[j]);
-#pragma GCC unroll 8
+        QVL_UNROLL
         for (int i = 0; i < 8; i++, w += 64, q += 4 * MR) {
             const __m256i w0 = load_bytes(w), w1 = load_bytes(w + 32);
-#pragma GCC unroll 4
+            QVL_UNROLL
             for (int j = 0; j < MR; j++) {
                 const __m256i v = word(q + 4 * j);
                 s[0][j] = kind ? dots_q8(s[0][j], w0, v) : dots_q4(s[0][j], w0, v);
@@ -291,7 +291,7 @@ QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct q
             }
         }
         const __m256 f0 = _mm256_loadu_ps(ws), f1 = _mm256_loadu_ps(ws + 8);
-#pragma GCC unroll 4
+        QVL_UNROLL
         for (int j = 0; j < MR; j++) {
             const __m256i d0 = kind ? dots_end_q8(s[0][j]) : dots_end_q4(s[0][j], start[j]);
             const __m256i d1 = kind ? dots_end_q8(s[1][j]) : dots_end_q4(s[1][j], start[j]);
@@ -299,7 +299,7 @@ QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct q
             b[1][j] = _mm256_fmadd_ps(f1, _mm256_cvtepi32_ps(d1), b[1][j]);
         }
     }
-#pragma GCC unroll 4
+    QVL_UNROLL
     for (int j = 0; j < MR; j++)
         for (int h = 0; h < 2; h++) {
             float *o = c + j * 16 + h * 8;
