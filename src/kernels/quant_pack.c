@@ -142,3 +142,14 @@ void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row)
         }
     }
 }
+
+struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
+                                      const float *importance, const struct qvl_kernels *k, void *work)
+{
+    const struct qvl_quant_kernels *qk = &qvl_quant_kernels_ref;
+#if defined(__x86_64__)
+    if (k->level >= QVL_CPU_AVX2)
+        qk = &qvl_quant_kernels_avx2;
+#endif
+    return qvl_quant_pack_with(dst, type, w, row0, row1, importance, k, qk, work);
+}
