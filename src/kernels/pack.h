@@ -12,7 +12,9 @@
  * KV CACHE of one head, positions in panels of QVL_KV_PANEL, dv = head_dim rounded up to a multiple of 16:
  *   F32   K [pos/16][head_dim][16] f32       V [pos][dv] f32
  *   BF16  K [pos/16][head_dim/2][16][2]      V [pos/2][dv][2]
- * so one load of K gives 16 scores without horizontal sums, and one load of V 16 outputs.
+ * so one load of K gives 16 scores without horizontal sums, and one load of V 16 outputs. A position that a row does not
+ * see has probability 0, but its V is still multiplied when another row of the block sees it or shares a pair with it: what
+ * the cache holds must be finite, or rows of the same block of positions become NaN (as in a masked softmax elsewhere).
  *
  * ATTENTION works in blocks of QVL_ATTN_BLOCK positions that start at multiples of it. A block is computed from zero for
  * up to QVL_ATTN_ROWS query rows (two register tiles, which share each piece of K and V in the first-level cache): scores s, their maximum M, p = exp(scale*(s - M)), L = sum p, O = p V. Blocks are merged

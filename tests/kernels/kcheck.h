@@ -8,8 +8,7 @@
 #include "kernels/kernels.h"
 
 struct check {
-    const struct qvl_kernels *k, *ref;
-    int has_bf16; /* the level has dot products that flush denormals */
+    const struct qvl_kernels *k;
     long checks, failures;
     uint64_t seed;
 };

@@ -15,20 +15,29 @@
 #include "cpu/cpu.h"
 
 static char root[64];
+static char made[64][1024]; /* files and folders below root, in the order of making */
+static int n_made;
 
 static int make_root(void **state)
 {
     (void)state;
+    n_made = 0;
     snprintf(root, sizeof root, "/tmp/qvl-test-cpu-XXXXXX");
     return mkdtemp(root) ? 0 : -1;
 }
 
 static int remove_root(void **state)
 {
-    char command[128];
     (void)state;
-    snprintf(command, sizeof command, "rm -rf '%s'", root);
-    return system(command);
+    while (n_made)
+        remove(made[--n_made]);
+    return remove(root);
+}
+
+static void remember(const char *path)
+{
+    assert_true(n_made < 64);
+    snprintf(made[n_made++], sizeof made[0], "%s", path);
 }
 
 /* Writes root/path, making its folders. */
@@ -38,8 +47,11 @@ static void put(const char *path, const char *text)
     snprintf(full, sizeof full, "%s%s", root, path);
     for (char *s = full + strlen(root) + 1; (s = strchr(s, '/')) != NULL; *s++ = '/') {
         *s = 0;
-        mkdir(full, 0700);
+        if (!mkdir(full, 0700))
+            remember(full);
     }
+    if (access(full, F_OK))
+        remember(full);
     FILE *f = fopen(full, "w");
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
