@@ -1,4 +1,4 @@
-"""Everything that can be chosen about the tiny model: what the pictures show, how large they are, the network's shape."""
+"""Everything that can be chosen about the tiny model: what the pictures show, their sizes, the network's shape."""
 
 from __future__ import annotations
 

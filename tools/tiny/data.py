@@ -119,7 +119,8 @@ class Maker:
         return Sample([(picture, picture)], [None], "image", talks, scene.cell_targets(), aside)
 
     def _simple_scene(self, width: int, height: int) -> Scene:
-        return Scene(self.rng, width, height, n=self.rng.choice([1, 1, 2, 2, 2, 3, 3, 4]), text=self.rng.random() < 0.12)
+        n = self.rng.choice([1, 1, 2, 2, 2, 3, 3, 4])
+        return Scene(self.rng, width, height, n=n, text=self.rng.random() < 0.12)
 
     def _pair(self, width: int, height: int, describe: bool) -> Sample:
         while True:
@@ -131,7 +132,8 @@ class Maker:
         first, second = scene.draw(), scene.draw(items)
         talks = [[(self.rng.choice(tasks.ASK_CHANGE), answer)]]
         if describe:
-            which, shown = self.rng.choice([("first", scene.items), ("second", sorted(items, key=lambda o: (o.cx, o.cy)))])
+            after = sorted(items, key=lambda o: (o.cx, o.cy))
+            which, shown = self.rng.choice([("first", scene.items), ("second", after)])
             talks.append([(tasks.ASK_ONE_OF_TWO.format(which), tasks.caption(shown, scene.bg))])
         return Sample([(first, first), (second, second)], [None, None], "image", talks, scene.cell_targets())
 

@@ -25,7 +25,8 @@ from reference import Reference, silence_deepstack
 from scenes import Scene
 
 SIZES = [
-    (128, 128), (160, 128), (128, 160), (160, 160), (192, 160), (192, 192), (256, 192), (192, 256), (256, 256), (320, 192),
+    (128, 128), (160, 128), (128, 160), (160, 160), (192, 160),
+    (192, 192), (256, 192), (192, 256), (256, 256), (320, 192),
 ]
 TOGETHER = 16           # questions that are decoded in one batch
 EVERY = 4               # a sign on one scene of so many, a pair and a clip after another one
@@ -61,7 +62,7 @@ def scene_questions(rng: random.Random, scene: Scene, media) -> list:
         asked.append((tasks.ASK_TEXT[0], tasks.reading(scene.sign)))
     if scene.shapes:
         asked += [turn for ask in tasks.SHORT_ABOUT_SHAPES for turn in [ask(rng, scene)] if turn]
-    return [(tasks.kind_of(q), media, q, a) for q, a in asked]
+    return [(tasks.kind_of(q, a), media, q, a) for q, a in asked]
 
 
 def held_out(scenes: int) -> list:
@@ -134,11 +135,12 @@ def grade_fast(args) -> tuple[dict, list]:
                 while ids[start - 1] not in before_question:
                     start -= 1
                 question = tokenizer.decode(ids[start:end]).removeprefix("user\n")
-                kind = tasks.kind_of(question) if positions[start] > 1 else "small talk"
                 said, right = passes.logits(states[run]).argmax(-1), labels[run]
+                answer = tokenizer.decode(right.tolist())
+                kind = tasks.kind_of(question, answer) if positions[start] > 1 else "small talk"
                 scores[kind].append(bool((said == right).all()))
                 if not scores[kind][-1]:
-                    wrong.append((kind, question, tokenizer.decode(right.tolist()), tokenizer.decode(said.tolist())))
+                    wrong.append((kind, question, answer, tokenizer.decode(said.tolist())))
     return scores, wrong
 
 

@@ -71,7 +71,10 @@ def save_checkpoint(path: Path, **parts) -> None:
 # ---- forward pass ------------------------------------------------------------------------------------------
 
 def patchify(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 [n, 2, height, width, 3] to float32 [n, patches, 1536]: rows in merge-block order, columns (c, t, y, x)."""
+    """uint8 [n, 2, height, width, 3] to float32 [n, patches, 1536].
+
+    Rows are in merge-block order, the columns of a row in the order (channel, frame, y, x).
+    """
     n, _, height, width, _ = frames.shape
     x = frames.float().div_(127.5).sub_(1)
     x = x.view(n, FRAMES, height // BLOCK, MERGE, PATCH, width // BLOCK, MERGE, PATCH, 3)
@@ -159,12 +162,16 @@ def compile_for_any_size() -> None:
 # ---- auxiliary heads ---------------------------------------------------------------------------------------
 
 class AuxHeads(torch.nn.Module):
-    """Training aid, dropped at export: what each merged cell shows, read off the features and every DeepStack set."""
+    """Training aid, dropped at export: linear heads on the features and on every DeepStack set that tell what each
+    merged cell shows."""
 
-    PARTS = {"kind": len(SHAPES) + 2, "color": len(COLORS) + 1, "box": 4 * (GRID + 1), "center": 1, "chars": len(CHARS)}
+    PARTS = {
+        "kind": len(SHAPES) + 2, "color": len(COLORS) + 1, "box": 4 * (GRID + 1), "center": 1, "chars": len(CHARS),
+    }
 
-    def __init__(self, width: int = VISION["out_hidden_size"], sets: int = 1 + len(VISION["deepstack_visual_indexes"])):
+    def __init__(self):
         super().__init__()
+        width, sets = VISION["out_hidden_size"], 1 + len(VISION["deepstack_visual_indexes"])
         self.heads = torch.nn.ModuleList(torch.nn.Linear(width, sum(self.PARTS.values())) for _ in range(sets))
 
     def split(self, i: int, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -172,7 +179,7 @@ class AuxHeads(torch.nn.Module):
 
     def loss(self, sets: list[torch.Tensor], targets: tuple[torch.Tensor, ...]) -> torch.Tensor:
         kind, color, box, center, chars = targets
-        thing = (kind > 0).float()
+        thing, lettered = (kind > 0).float(), chars.amax(-1)
         total = 0.0
         for i, features in enumerate(sets):
             k, c, b, m, w = self.split(i, features)
@@ -180,5 +187,7 @@ class AuxHeads(torch.nn.Module):
             total = total + F.cross_entropy(k, kind) + F.cross_entropy(c, color)
             total = total + 0.3 * (lines * thing).sum() / thing.sum().clamp(min=1)
             total = total + F.binary_cross_entropy_with_logits(m[:, 0], center)
-            total = total + 8 * F.binary_cross_entropy_with_logits(w, chars)
+            letters = F.binary_cross_entropy_with_logits(w, chars, reduction="none").sum(-1)
+            total = total + 0.5 * (letters * lettered).sum() / lettered.sum().clamp(min=1)
+            total = total + 0.5 * (letters * (1 - lettered)).mean()
         return total / len(sets)

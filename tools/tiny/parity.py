@@ -25,7 +25,8 @@ def transformers_logits(model, special: dict[str, int], b: Batch, ids: torch.Ten
     else:
         media = dict(pixel_values=pixels, image_grid_thw=torch.tensor([grid] * units))
     types = (ids == special["<|image_pad|>"]).long() + 2 * (ids == special["<|video_pad|>"]).long()
-    out = model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], mm_token_type_ids=types[None], **media)
+    whole = torch.ones_like(ids)[None]
+    out = model(input_ids=ids[None], attention_mask=whole, mm_token_type_ids=types[None], **media)
     return out.logits[0, -1]
 
 

@@ -68,8 +68,8 @@ def _outline(shape: str, c: float, r: float, angle: float) -> list[tuple[float, 
         return [(c + q * math.sin(i * math.pi / 5), c - q * math.cos(i * math.pi / 5)) for i, q in enumerate(radius)]
     if shape == "cross":
         t, q = r * 0.33, r * 0.94
-        arm = [(-t, -q), (t, -q), (t, -t), (q, -t), (q, t), (t, t), (t, q), (-t, q), (-t, t), (-q, t), (-q, -t), (-t, -t)]
-        return [(c + x, c + y) for x, y in arm]
+        top = [(-t, -q), (t, -q), (t, -t), (q, -t), (q, t), (t, t)]
+        return [(c + x, c + y) for x, y in top] + [(c - x, c - y) for x, y in top]
     points = []                                                                         # heart
     for i in range(40):
         t = i * math.pi / 20

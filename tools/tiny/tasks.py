@@ -29,6 +29,7 @@ ASK_TEXT = [
     "What does the sign say?", "Read the text.", "What text is in the image?", "What is written here?",
     "Read the sign.",
 ]
+NO_TEXT = "There is no text in this image."
 ASK_NUMBER, ASK_WORD = "What number is shown?", "What word is shown?"
 ASK_ALL_BOXES = [
     "Locate all shapes and report bbox coordinates in JSON format.", "Detect all objects and output JSON.",
@@ -190,7 +191,7 @@ def ask_text(rng, scene):
     if scene.sign:
         extra = ASK_NUMBER if scene.sign.word.isdigit() else ASK_WORD
         return rng.choice(ASK_TEXT + [extra]), reading(scene.sign)
-    return (rng.choice(ASK_TEXT), "There is no text in this image.") if rng.random() < 0.3 else None
+    return (rng.choice(ASK_TEXT), NO_TEXT) if rng.random() < 0.3 else None
 
 
 def ask_color(rng, scene):
@@ -269,7 +270,9 @@ def ask_either(rng, scene):
 
 # kind of question: how often it is drawn
 SHORT = {ask_count: 2, ask_count_shape: 1, ask_count_color: 1, ask_background: 1, ask_text: 4}
-SHORT_ABOUT_SHAPES = {ask_color: 2, ask_shape: 1, ask_place: 2, ask_relation: 2, ask_either: 1, ask_exists: 4, ask_largest: 1}
+SHORT_ABOUT_SHAPES = {
+    ask_color: 2, ask_shape: 1, ask_place: 2, ask_relation: 2, ask_either: 1, ask_exists: 4, ask_largest: 1,
+}
 
 
 def ask_short(rng: random.Random, scene: Scene) -> Turn | None:
@@ -401,8 +404,10 @@ KIND_PREFIX = [
 ]
 
 
-def kind_of(question: str) -> str:
+def kind_of(question: str, answer: str) -> str:
     """Name of the row of the grades that a question about a picture belongs to."""
+    if answer.startswith(NO_TEXT):
+        return "no text"
     if question in KIND_EXACT:
         return KIND_EXACT[question]
     if question.startswith("Where is the"):

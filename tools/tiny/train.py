@@ -1,6 +1,6 @@
-"""Train the whole model: the loss is on answers only; the auxiliary heads help and fade out.
+"""Train the whole model: the loss is on answers, and on the auxiliary heads that keep the tower seeing.
 
-The schedule (learning rate, picture sizes, auxiliary weight) follows the progress from 0 to 1, which is the share of
+The schedule (learning rate, picture sizes) follows the progress from 0 to 1, which is the share of
 --minutes gone by, or of --steps done when that is given (then a run can be repeated exactly). The weights are
 averaged over the last part; checkpoints carry both, and everything that reads a checkpoint takes the average.
 """
@@ -25,11 +25,10 @@ from model import (
     AuxHeads, Forward, compile_for_any_size, load_tokenizer, load_weights, new_model, patchify, save_checkpoint,
 )
 
-WARM_UP = 150                   # steps
-HOLD = 0.2                      # progress at which the learning rate begins to fall
+WARM_UP = 50                    # steps
 LAST_LR = 0.02                  # share of the highest
-AUX_WEIGHT, AUX_END = 0.3, 0.8
-AVERAGE_FROM, DECAY = 0.6, 0.998
+AUX_WEIGHT = 1.0                # with less, the answers' gradient soon spoils what the tower has learned
+AVERAGE_FROM, DECAY = 0.7, 0.99
 LOG_EVERY, SAVE_SECONDS = 100, 180
 
 
@@ -42,8 +41,8 @@ def draw_batches(queue, tokenizer: Path, seed: int, rows: int, clock, steps: int
         queue.put(maker.batch(rows, n / steps if steps else clock.value))
 
 
-def learning_rate(highest: float, step: int, progress: float) -> float:
-    fall = max(0.0, progress - HOLD) / (1 - HOLD)
+def learning_rate(highest: float, step: int, progress: float, hold: float) -> float:
+    fall = max(0.0, progress - hold) / (1 - hold)
     return highest * min(1, (step + 1) / WARM_UP) * (LAST_LR + (1 - LAST_LR) * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
@@ -77,6 +76,8 @@ def main() -> None:
     ap.add_argument("--lr", type=float, default=1.5e-3, help="highest learning rate")
     ap.add_argument("--seed", type=int, default=TRAIN_SEED)
     ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--vision-lr", type=float, default=0.3, help="learning rate of the tower, as a share of --lr")
+    ap.add_argument("--hold", type=float, default=0.2, help="progress at which the learning rate begins to fall")
     ap.add_argument("--f32", action="store_true", help="no bfloat16 in matrix products")
     args = ap.parse_args()
 
@@ -87,16 +88,18 @@ def main() -> None:
         load_weights(model, aux, args.start)
     passes = Forward(model)
 
-
     def answer_logits(answers, *row):
         return passes.logits(passes.text(*row).flatten(0, 1)[answers])
 
     compile_for_any_size()
     vision = torch.compile(passes.vision, dynamic=True)
     decode = torch.compile(answer_logits, dynamic=True)
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    others = [*(p for p in model.parameters() if p.dim() < 2), *aux.parameters()]
-    groups = [dict(params=matrices, weight_decay=0.05), dict(params=others, weight_decay=0.0)]
+    groups = []
+    for part, share in ((model.model.visual, args.vision_lr), (model.model.language_model, 1.0), (aux, 1.0)):
+        matrices = [p for p in part.parameters() if p.dim() >= 2]
+        others = [p for p in part.parameters() if p.dim() < 2]
+        groups.append(dict(params=matrices, weight_decay=0.0 if part is aux else 0.05, share=share))
+        groups.append(dict(params=others, weight_decay=0.0, share=share))
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.97), fused=True)
     average = Average(model)
     clock, queue = mp.Value("d", 0.0), mp.Queue(6)
@@ -105,7 +108,9 @@ def main() -> None:
     worker.start()
 
     def save(progress: float) -> None:
-        save_checkpoint(args.out, model=model.state_dict(), average=average.weights, aux=aux.state_dict(), progress=progress)
+        save_checkpoint(
+            args.out, model=model.state_dict(), average=average.weights, aux=aux.state_dict(), progress=progress
+        )
 
     history = collections.defaultdict(list)
     began = saved = time.time()
@@ -116,7 +121,7 @@ def main() -> None:
             break
         clock.value = progress
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(args.lr, step, progress)
+            group["lr"] = group["share"] * learning_rate(args.lr, step, progress, args.hold)
         b: Batch = queue.get()
         labels = b.labels.flatten()
         answers = (labels != IGNORE).nonzero()[:, 0]
@@ -124,9 +129,8 @@ def main() -> None:
             features, deepstack = vision(patchify(b.frames), *passes.grid(b.width, b.height))
             logits = decode(answers, b.ids, b.positions, b.mask, b.where, features, deepstack)
         loss = answer_loss = F.cross_entropy(logits.float(), labels[answers])
-        if b.cells is not None and progress < AUX_END:
-            cell_loss = aux.loss([first_picture(b, x) for x in (features, *deepstack)], b.cells)
-            loss = answer_loss + AUX_WEIGHT * (1 - progress / AUX_END) * cell_loss
+        if b.cells is not None:
+            loss = answer_loss + AUX_WEIGHT * aux.loss([first_picture(b, x) for x in (features, *deepstack)], b.cells)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -138,8 +142,8 @@ def main() -> None:
         if step % LOG_EVERY == 0:
             minutes = (time.time() - began) / 60
             means = " ".join(f"{kind} {sum(x) / len(x):.3f}" for kind, x in sorted(history.items()))
-            print(f"{minutes:6.1f} min, progress {progress:.3f}, step {step}, {seen / minutes / 60:.1f} pictures/s; {means}",
-                  flush=True)
+            speed = f"{seen / minutes / 60:.1f} pictures/s"
+            print(f"{minutes:6.1f} min, progress {progress:.3f}, step {step}, {speed}; {means}", flush=True)
             history.clear()
         if time.time() - saved > SAVE_SECONDS:
             saved = time.time()
