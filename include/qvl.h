@@ -85,6 +85,10 @@ typedef struct qvl_model_params {
     int no_cache;              /* 1 = packed weights (q8, q4) are made in memory at every start, not kept in the cache folder
                                   ($XDG_CACHE_HOME/qvl, else ~/.cache/qvl) */
     const char *mmproj;        /* vision half of a GGUF model; NULL = found beside the text file, or inside it */
+    const char *text;          /* text decoder from elsewhere: an ONNX Runtime GenAI folder (genai_config.json, model.onnx) or the
+                                  .onnx file in it; configuration, tokenizer and vision come from `path`, whose own decoder
+                                  need not be there. NULL = all from `path` */
+    const char *vision;        /* reserved: NULL */
 } qvl_model_params;
 
 QVL_API void qvl_model_params_default(qvl_model_params *p);

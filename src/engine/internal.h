@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "model/config.h"
 #include "model/gguf_model.h"
+#include "model/onnx_model.h"
 #include "model/packed.h"
 #include "model/weights.h"
 #include "sample/sampler.h"
@@ -27,6 +28,8 @@ struct qvl_model {
     struct qvl_config config;
     struct qvl_tensors *tensors;     /* NULL with no_weights */
     struct qvl_gguf_model gguf;      /* keeps GGUF files open; empty for folders */
+    struct qvl_onnx_model onnx;      /* a text decoder from elsewhere; then `tensors` are views into it and into `own` */
+    struct qvl_tensors *own;         /* of the model's path, when the decoder comes from elsewhere; else NULL */
     struct qvl_weights weights;
     struct qvl_tokenizer *tokenizer;
     struct qvl_template *template;
@@ -78,6 +81,10 @@ struct qvl_session {
 int qvl_model_gguf_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 /* Converts bound matrices in GGUF blocks into what the arithmetic takes. Nothing happens without such matrices. */
 int qvl_model_widen(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
+
+/* ---- model_text.c */
+/* The tensors of the model with those of the decoder at p->text. */
+int qvl_model_text_source(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 
 /* ---- memory.c */
 /* Refuses (QVL_E_NOMEM, with the numbers and `advice`) when need bytes more cannot be had. `what` says what for. */

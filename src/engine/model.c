@@ -82,6 +82,8 @@ static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err 
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
     if (!m->tensors) /* those of GGUF files are there already */
         QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
+    if (p->text)
+        QVL_TRY(qvl_model_text_source(m, p, err));
     if (!p->no_memory_check)
         QVL_TRY(check_memory(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
@@ -157,6 +159,8 @@ int qvl_model_open(qvl_model **out, const qvl_model_params *params, qvl_err *err
     QVL_TRY(take_params(&p, sizeof p, params, params->struct_size, "qvl_model_params", err));
     if (!p.path || !*p.path)
         return qvl_fail(err, QVL_E_ARG, "qvl_model_open: no path");
+    if (p.vision)
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "qvl_model_open: a vision encoder from elsewhere is not supported");
     struct qvl_model *m = qvl_calloc(1, sizeof *m);
     if (!m)
         return qvl_fail_nomem(err, sizeof *m, "model");
@@ -178,6 +182,8 @@ void qvl_model_close(qvl_model **model)
     qvl_tensors_close(&m->packed);
     qvl_pages_close(&m->packed_pages);
     qvl_tensors_close(&m->tensors);
+    qvl_onnx_model_close(&m->onnx);
+    qvl_tensors_close(&m->own);
     qvl_gguf_model_close(&m->gguf);
     qvl_mem_free(m->warnings);
     qvl_template_close(&m->template);

@@ -56,6 +56,8 @@ static int make_key(char key[40], const struct qvl_model *m, const struct qvl_pa
             rc = describe_file(&b, file, err);
         last = file;
     }
+    if (rc == 0 && m->onnx.path) /* it says what the bytes of its external data mean */
+        rc = describe_file(&b, m->onnx.path, err);
     if (rc == 0 && b.failed)
         rc = qvl_fail_nomem(err, b.len, "the cache key");
     if (rc == 0) {

@@ -177,6 +177,13 @@ struct qvl_nbits qvl_nbits_rows(const struct qvl_nbits *q, int64_t row0, int64_t
     return part;
 }
 
+size_t qvl_nbits_bytes(const struct qvl_nbits *q)
+{
+    size_t blocks = (size_t)q->n_out * (size_t)q->n_block, scales = blocks * (q->scale_type == QVL_DT_F32 ? 4 : 2);
+    size_t zeros = q->zeros ? blocks * (size_t)q->bits / 8 : q->float_zeros ? scales : 0;
+    return (size_t)q->n_out * (size_t)q->n_in * (size_t)q->bits / 8 + scales + zeros;
+}
+
 static int number(const unsigned char *p, int bits, int is_signed, int64_t i)
 {
     int v = bits == 8 ? p[i] : (p[i >> 1] >> (4 * (i & 1))) & 15;

@@ -51,6 +51,8 @@ int qvl_nbits_linear(struct qvl_nbits *q, const struct qvl_nbits_parts *p, qvl_e
 
 /* Rows [row0, row0 + n) as a matrix of their own. */
 struct qvl_nbits qvl_nbits_rows(const struct qvl_nbits *q, int64_t row0, int64_t n);
+/* Of codes, scales and zero points together. */
+size_t qvl_nbits_bytes(const struct qvl_nbits *q);
 /* One row as f32 [n_in]. */
 void qvl_nbits_row(float *dst, const struct qvl_nbits *q, int64_t row);
 /* A single code, and the scale of a block. */

@@ -98,7 +98,7 @@ static int read_names(struct scan *s, struct qvl_pb in, uint32_t number, const c
     *list = s->fill ? s->o->names + s->n_names : NULL;
     *n = 0;
     while ((rc = qvl_pb_next(&in, &f, s->err)) > 0) {
-        const char *name;
+        const char *name = "";
         if (f.number != number)
             continue;
         QVL_TRY(text(s, &in, &f, &name));

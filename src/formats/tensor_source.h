@@ -23,6 +23,7 @@ struct qvl_tensor {
     int64_t shape[QVL_MAX_RANK];
     const char *file;      /* for messages: the path it was opened by; borrowed from the source */
     uint64_t offset;       /* of the first byte, from the start of that file */
+    int64_t transposed;    /* 0, or: data is stored [shape[1]][transposed], and this is the matrix of the first shape[0] columns */
     const void *aux;       /* QVL_DT_NBITS...: the struct qvl_nbits that describes it, borrowed from the source; else NULL */
 };
 

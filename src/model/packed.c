@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "formats/ggml_blocks.h"
+#include "model/foreign.h"
 #include "model/weights_slots.h"
 
 /* One matrix of the decoder. */
@@ -111,18 +111,17 @@ struct job {
     const struct qvl_kernels *k;
     unsigned char *work;     /* [threads][work_bytes] */
     size_t work_bytes;
-    size_t rows_at;          /* where decoded rows of GGUF blocks are in it */
+    size_t rows_at;          /* where decoded rows of foreign matrices are in it */
     struct qvl_quant_error *part; /* [tasks]: summed in order, so that the report does not depend on the threads */
 };
 
-/* Rows in GGUF blocks are decoded in front of packing, as a matrix of their own. */
+/* Foreign rows are decoded in front of packing, as a matrix of their own. */
 static struct qvl_quant_error pack_blocks(const struct job *j, int64_t row, int64_t end, float *rows, void *work)
 {
     const struct qvl_mat *m = j->it->mat;
-    const struct qvl_ggml_type *type = qvl_ggml_type_of(m->type);
-    size_t step = (size_t)m->n_in / type->elems * type->bytes;
     struct qvl_mat part = {.data = rows, .type = QVL_DT_F32, .n_out = end - row, .n_in = m->n_in, .stride = m->n_in};
-    type->to_f32(rows, (const unsigned char *)m->data + (size_t)row * step, (end - row) * m->n_in);
+    for (int64_t r = row; r < end; r++)
+        qvl_foreign_row(rows + (r - row) * m->n_in, m, r);
     size_t units = ((size_t)m->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
     unsigned char *dst = (unsigned char *)j->dst + (size_t)row / QVL_PANEL_ROWS * units * unit_bytes(j->it->type);
     return qvl_quant_pack(dst, j->it->type, &part, 0, part.n_out, NULL, j->k, work);
@@ -136,7 +135,7 @@ static void pack_rows(void *ud, const struct qvl_team *t)
     qvl_team_share(t, j->it->n_out, step, &lo, &hi);
     for (int64_t row = lo; row < hi; row += step) {
         int64_t end = row + step < hi ? row + step : hi;
-        if (qvl_dtype_is_ggml(j->it->mat->type))
+        if (qvl_dtype_is_foreign(j->it->mat->type))
             j->part[row / step] = pack_blocks(j, row, end, (float *)(void *)(work + j->rows_at), work);
         else
             j->part[row / step] = qvl_quant_pack(j->dst, j->it->type, j->it->mat, row, end, NULL, j->k, work);
@@ -147,7 +146,7 @@ static int pack_one(struct job *j, struct qvl_pool *pool, struct qvl_quant_error
 {
     size_t tasks = ((size_t)j->it->n_out + (size_t)PANELS_AT_ONCE * QVL_PANEL_ROWS - 1) / ((size_t)PANELS_AT_ONCE * QVL_PANEL_ROWS);
     j->rows_at = j->work_bytes = qvl_round_up(qvl_quant_work_bytes(j->it->n_in), QVL_ALIGN);
-    if (qvl_dtype_is_ggml(j->it->mat->type))
+    if (qvl_dtype_is_foreign(j->it->mat->type))
         j->work_bytes += qvl_round_up((size_t)PANELS_AT_ONCE * QVL_PANEL_ROWS * (size_t)j->it->n_in * sizeof(float), QVL_ALIGN);
     j->work = qvl_alloc(qvl_pool_size(pool), j->work_bytes);
     j->part = qvl_calloc(tasks, sizeof *j->part);
@@ -172,17 +171,17 @@ static int watched(struct qvl_watch *watch, uint64_t bytes, qvl_err *err)
 
 static double rms(const struct qvl_quant_error *e) { return e->norm > 0 ? sqrt(e->error / e->norm) : 0; }
 
-static uint64_t row_bytes(const struct qvl_mat *m)
+static uint64_t stored_bytes(const struct qvl_mat *m)
 {
-    return qvl_dtype_is_ggml(m->type) ? (uint64_t)m->n_in / qvl_dtype_block_elems(m->type) * qvl_dtype_block_bytes(m->type)
-                                      : (uint64_t)m->n_in * qvl_dtype_bits(m->type) / 8;
+    return qvl_dtype_is_foreign(m->type) ? qvl_foreign_bytes(m)
+                                         : (uint64_t)m->n_out * (uint64_t)m->n_in * qvl_dtype_bits(m->type) / 8;
 }
 
 /* Puts a packed matrix in the place of the one it was made from, which then no longer counts as used. */
 static void replace(struct qvl_weights *w, const struct item *it, const void *data)
 {
     if (it->mat->data != w->text.embed.data) /* a tied head: its rows are still looked up */
-        w->mapped_bytes -= (uint64_t)it->mat->n_out * row_bytes(it->mat);
+        w->mapped_bytes -= stored_bytes(it->mat);
     *it->mat = (struct qvl_mat){.data = data, .type = it->type, .n_out = it->n_out, .n_in = it->n_in, .stride = it->n_in};
 }
 

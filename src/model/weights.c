@@ -88,6 +88,8 @@ int qvl_bind_type(struct qvl_binder *b, const struct qvl_tensor *t)
 
 int qvl_bind_mat_type(struct qvl_binder *b, const struct qvl_tensor *t)
 {
+    if (qvl_dtype_is_nbits(t->type)) /* its description was checked where it was made */
+        return 0;
     unsigned elems = qvl_dtype_block_elems(t->type); /* readers of block formats have checked that rows are whole blocks */
     return elems && t->rank && t->shape[t->rank - 1] % elems == 0 ? 0 : qvl_bind_type(b, t);
 }
@@ -100,7 +102,8 @@ static int bind_mat(struct qvl_binder *b, const struct qvl_slot *s, const struct
     QVL_TRY(qvl_bind_mat_type(b, t));
     if (b->checking)
         return 0;
-    *s->mat = (struct qvl_mat){.data = t->data, .type = t->type, .n_out = s->n_out, .n_in = s->n_in, .stride = s->n_in};
+    *s->mat = (struct qvl_mat){.data = t->data, .type = t->type, .n_out = s->n_out, .n_in = s->n_in, .aux = t->aux,
+                               .transposed = t->transposed != 0, .stride = t->transposed ? t->transposed : s->n_in};
     b->w->mapped_bytes += t->bytes;
     return 0;
 }

@@ -1,6 +1,6 @@
 /* weights.h - the tensors of a checkpoint, bound by name to the places where the arithmetic needs them.
  *
- * Big matrices stay where they are mapped (F32, F16, BF16 or GGUF blocks, any alignment). Vectors (norms, biases) are widened to f32 in memory of our own. Binding
+ * Big matrices stay where they are mapped (F32, F16, BF16 or foreign blocks, any alignment). Vectors (norms, biases) are widened to f32 in memory of our own. Binding
  * checks exact type, rank and dimensions against the configuration once; afterwards code trusts them. */
 #ifndef QVL_MODEL_WEIGHTS_H
 #define QVL_MODEL_WEIGHTS_H
@@ -72,7 +72,7 @@ int qvl_weights_bind(struct qvl_weights *w, const struct qvl_config *c, const st
 /* Random weights of the configuration's shapes in `type` (F32 or BF16), for measuring without a download. Norm weights
  * are 1, matrices are N(0, 1/n_in) from a fixed generator. Refuses through QVL_E_NOMEM. */
 int qvl_weights_random(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype type, qvl_err *err);
-/* Converts every matrix in GGUF blocks into F32 or BF16 memory of our own: those of the vision tower into `vision`, the others
+/* Converts every foreign matrix (foreign.h) into F32 or BF16 memory of our own: those of the vision tower into `vision`, the others
  * into `text`. No kernel computes with blocks. */
 int qvl_weights_widen(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype vision, enum qvl_dtype text, qvl_err *err);
 /* The memory that takes; 0 when there are no blocks. */

@@ -34,7 +34,7 @@ int qvl_bind_shape_is(const struct qvl_tensor *t, int rank, const int64_t *dims)
 int qvl_bind_wrong_shape(struct qvl_binder *b, const struct qvl_tensor *t, int rank, const int64_t *dims);
 /* Fails unless the type has elements that stand for themselves: BF16, F16 or F32. */
 int qvl_bind_type(struct qvl_binder *b, const struct qvl_tensor *t);
-/* The same for matrices, which may also have rows of GGUF blocks. */
+/* The same for matrices, which may also be foreign (foreign.h). */
 int qvl_bind_mat_type(struct qvl_binder *b, const struct qvl_tensor *t);
 int qvl_bind_experts(struct qvl_binder *b, const struct qvl_slot *s);
 

@@ -1,10 +1,10 @@
-/* weights_widen.c - matrices in GGUF blocks → f32 or bf16 in memory of our own.
+/* weights_widen.c - foreign matrices → f32 or bf16 in memory of our own.
  *
  * The way in which block types run when nothing computes with them directly. Bound matrices of other types stay as they are. */
 #include "base/err.h"
 #include "base/half.h"
 #include "base/mem.h"
-#include "formats/ggml_blocks.h"
+#include "model/foreign.h"
 #include "model/weights_slots.h"
 
 struct widening {
@@ -20,11 +20,6 @@ struct widening {
     int overflow;
 };
 
-static size_t file_bytes(const struct qvl_mat *m)
-{
-    return (size_t)m->n_out * ((size_t)m->n_in / qvl_dtype_block_elems(m->type) * qvl_dtype_block_bytes(m->type));
-}
-
 static void count(struct widening *x, const struct qvl_mat *m, enum qvl_dtype to)
 {
     size_t n;
@@ -37,20 +32,18 @@ static void count(struct widening *x, const struct qvl_mat *m, enum qvl_dtype to
 
 static void convert(struct widening *x, struct qvl_mat *m, enum qvl_dtype to)
 {
-    const struct qvl_ggml_type *type = qvl_ggml_type_of(m->type);
-    size_t step = (size_t)m->n_in / type->elems * type->bytes, n = (size_t)m->n_out * (size_t)m->n_in * (qvl_dtype_bits(to) / 8);
-    const unsigned char *src = m->data;
+    size_t n = (size_t)m->n_out * (size_t)m->n_in * (qvl_dtype_bits(to) / 8);
     unsigned char *dst = x->next;
-    x->w->mapped_bytes -= file_bytes(m);
+    x->w->mapped_bytes -= qvl_foreign_bytes(m);
     x->w->copied_bytes += n;
-    for (int64_t r = 0; r < m->n_out; r++, src += step) {
+    for (int64_t r = 0; r < m->n_out; r++) {
         if (to == QVL_DT_F32) {
-            type->to_f32((float *)(void *)dst, src, m->n_in);
+            qvl_foreign_row((float *)(void *)dst, m, r);
             dst += 4 * m->n_in;
             continue;
         }
         uint16_t *half = (uint16_t *)(void *)dst;
-        type->to_f32(x->row, src, m->n_in);
+        qvl_foreign_row(x->row, m, r);
         for (int64_t i = 0; i < m->n_in; i++)
             half[i] = qvl_f32_to_bf16(x->row[i]);
         dst += 2 * m->n_in;
@@ -61,7 +54,7 @@ static void convert(struct widening *x, struct qvl_mat *m, enum qvl_dtype to)
 
 static void one(struct widening *x, struct qvl_mat *m, enum qvl_dtype to)
 {
-    if (!qvl_dtype_is_ggml(m->type))
+    if (!qvl_dtype_is_foreign(m->type))
         return;
     if (x->counting)
         count(x, m, to);
