@@ -11,7 +11,13 @@ QVL_INLINE __m256i dots_begin(int32_t start)
     (void)start;
     return _mm256_setzero_si256();
 }
-QVL_INLINE __m256i dots_q4(__m256i acc, __m256i u, __m256i x) { return _mm256_add_epi16(acc, _mm256_maddubs_epi16(u, x)); }
+/* gcc would otherwise compute all products first and add them in a tree, with most of them on the stack. */
+QVL_INLINE __m256i in_order(__m256i acc)
+{
+    __asm__("" : "+x"(acc));
+    return acc;
+}
+QVL_INLINE __m256i dots_q4(__m256i acc, __m256i u, __m256i x) { return in_order(_mm256_add_epi16(acc, _mm256_maddubs_epi16(u, x))); }
 QVL_INLINE __m256i dots_end_q4(__m256i acc, int32_t start)
 {
     return _mm256_add_epi32(_mm256_madd_epi16(acc, _mm256_set1_epi16(1)), _mm256_set1_epi32(start));
@@ -20,7 +26,7 @@ QVL_INLINE __m256i q8_operand(__m256i u) { return _mm256_xor_si256(u, _mm256_set
 QVL_INLINE __m256i dots_q8(__m256i acc, __m256i w, __m256i x)
 {
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return in_order(_mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
 }
 QVL_INLINE __m256i dots_end_q8(__m256i acc) { return acc; }
 

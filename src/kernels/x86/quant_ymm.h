@@ -109,81 +109,82 @@ static void quantise(int8_t *q, float *scale, int32_t *sum, const float *x, int6
 
 /* ------------------------------------------------------------------ few tokens */
 
-/* Sums of one group of 8 rows for M of the r tokens that are interleaved. */
-QVL_INLINE void group_dots(__m256i *s, const char *w, const int8_t *q, const int32_t *start, int64_t r, int kind, int M)
-{
-    const __m256i nibble = _mm256_set1_epi8(15);
-    QVL_UNROLL
-    for (int j = 0; j < M; j++)
-        s[j] = dots_begin(start[j]);
-    QVL_UNROLL
-    for (int i = 0; i < 4; i++, q += 8 * r) {
-        __m256i even, odd;
-        if (kind) {
-            even = q8_operand(load_bytes(w + i * 128));
-            odd = q8_operand(load_bytes(w + i * 128 + 64));
-        } else {
-            __m256i both = load_bytes(w + i * 64);
-            even = _mm256_and_si256(both, nibble);
-            odd = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-        }
-        QVL_UNROLL
-        for (int j = 0; j < M; j++)
-            s[j] = kind ? dots_q8(s[j], even, word(q + 4 * j)) : dots_q4(s[j], even, word(q + 4 * j));
-        QVL_UNROLL
-        for (int j = 0; j < M; j++)
-            s[j] = kind ? dots_q8(s[j], odd, word(q + 4 * (r + j))) : dots_q4(s[j], odd, word(q + 4 * (r + j)));
-    }
-    QVL_UNROLL
-    for (int j = 0; j < M; j++)
-        s[j] = kind ? dots_end_q8(s[j]) : dots_end_q4(s[j], start[j]);
-}
-
-/* Where a call works: a block of inputs, 8 rows, some of r tokens. */
+/* Where a call works: a block of inputs of a panel, some of r tokens. */
 struct part {
-    const char *w; /* vectors of the first unit, from the first of the 8 rows on */
-    const char *ws; /* scales likewise */
+    const char *w, *ws; /* the first unit, and its scales */
     const int8_t *q;
     const int32_t *start;
     const float *scale;
     int64_t r, n_unit;
 };
 
-/* c[j] = fma(x scale, sum over groups, c[j]). */
-QVL_INLINE void block_rows(__m256 *c, struct part p, int kind, int M)
+/* Sums of one group for M tokens: s[2*token + half of the panel]. */
+QVL_INLINE void group_dots(__m256i *s, const char *w, const int8_t *q, const int32_t *start, int64_t r, int kind, int M)
 {
-    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, half = kind ? 512 : 256;
-    __m256 b[4];
+    const __m256i nibble = _mm256_set1_epi8(15);
     QVL_UNROLL
-    for (int j = 0; j < M; j++)
-        b[j] = _mm256_setzero_ps();
-    for (int64_t u = 0; u < p.n_unit; u++, p.w += unit, p.ws += unit)
-        for (int h = 0; h < 2; h++, p.q += 32 * p.r, p.start += p.r) {
-            __m256i s[4];
-            group_dots(s, p.w + h * half, p.q, p.start, p.r, kind, M);
-            const __m256 ws = half_scales(p.ws + h * 32);
-            QVL_UNROLL
-            for (int j = 0; j < M; j++)
-                b[j] = _mm256_fmadd_ps(ws, _mm256_cvtepi32_ps(s[j]), b[j]);
+    for (int j = 0; j < 2 * M; j++)
+        s[j] = dots_begin(start[j / 2]);
+    QVL_UNROLL
+    for (int i = 0; i < 8; i++) { /* four inputs each; q4 has two of them in a vector */
+        __m256i b[2];
+        QVL_UNROLL
+        for (int h = 0; h < 2; h++) {
+            if (kind)
+                b[h] = q8_operand(load_bytes(w + i * 64 + h * 32));
+            else if (i % 2 == 0)
+                b[h] = _mm256_and_si256(load_bytes(w + i / 2 * 64 + h * 32), nibble);
+            else
+                b[h] = _mm256_and_si256(_mm256_srli_epi16(load_bytes(w + i / 2 * 64 + h * 32), 4), nibble);
         }
+        QVL_UNROLL
+        for (int j = 0; j < M; j++) {
+            const __m256i x = word(q + 4 * (i * r + j));
+            QVL_UNROLL
+            for (int h = 0; h < 2; h++)
+                s[j * 2 + h] = kind ? dots_q8(s[j * 2 + h], b[h], x) : dots_q4(s[j * 2 + h], b[h], x);
+        }
+    }
     QVL_UNROLL
-    for (int j = 0; j < M; j++)
-        c[j] = _mm256_fmadd_ps(_mm256_set1_ps(p.scale[j]), b[j], c[j]);
+    for (int j = 0; j < 2 * M; j++)
+        s[j] = kind ? dots_end_q8(s[j]) : dots_end_q4(s[j], start[j / 2]);
 }
 
-/* Up to 4 tokens at a time: 16 registers hold no more. The block is in the first-level cache after the first pass. */
-QVL_INLINE void block_tokens(__m256 *c, const struct part *p, int kind, int m)
+/* c[half][token] = fma(x scale, sum over groups, c). */
+QVL_INLINE void block_rows(__m256 (*c)[QVL_QUANT_GEMV_MAX], const struct part *p, int kind, int M)
+{
+    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, half = kind ? 512 : 256, r = p->r;
+    const char *w = p->w, *ws = p->ws;
+    const int8_t *q = p->q;
+    const int32_t *start = p->start;
+    __m256 b[8];
+    QVL_UNROLL
+    for (int j = 0; j < 2 * M; j++)
+        b[j] = _mm256_setzero_ps();
+    for (int64_t u = 0; u < p->n_unit; u++, w += unit, ws += unit)
+        for (int g = 0; g < 2; g++, q += 32 * r, start += r) {
+            __m256i s[8];
+            group_dots(s, w + g * half, q, start, r, kind, M);
+            QVL_UNROLL
+            for (int j = 0; j < 2 * M; j++)
+                b[j] = _mm256_fmadd_ps(half_scales(ws + g * 32 + j % 2 * 16), _mm256_cvtepi32_ps(s[j]), b[j]);
+        }
+    QVL_UNROLL
+    for (int j = 0; j < 2 * M; j++)
+        c[j % 2][j / 2] = _mm256_fmadd_ps(_mm256_set1_ps(p->scale[j / 2]), b[j], c[j % 2][j / 2]);
+}
+
+/* 16 registers hold the integer sums of 16 rows x 4 tokens. After its first pass the block is in the first-level cache. */
+QVL_INLINE void block_tokens(__m256 (*c)[QVL_QUANT_GEMV_MAX], const struct part *p, int kind, int m)
 {
     for (int j = 0; j < m; j += 4) {
-        struct part now = *p;
-        now.q += 4 * j;
-        now.start += j;
-        now.scale += j;
+        const struct part now = {p->w, p->ws, p->q + 4 * j, p->start + j, p->scale + j, p->r, p->n_unit};
+        __m256(*out)[QVL_QUANT_GEMV_MAX] = (__m256(*)[QVL_QUANT_GEMV_MAX])(c[0] + j);
         switch (m - j) {
-        case 1: block_rows(c + j, now, kind, 1); break;
-        case 2: block_rows(c + j, now, kind, 2); break;
-        case 3: block_rows(c + j, now, kind, 3); break;
-        default: block_rows(c + j, now, kind, 4); break;
+        case 1: block_rows(out, &now, kind, 1); break;
+        case 2: block_rows(out, &now, kind, 2); break;
+        case 3: block_rows(out, &now, kind, 3); break;
+        default: block_rows(out, &now, kind, 4); break;
         }
     }
 }
@@ -217,11 +218,9 @@ QVL_INLINE void gemv(const struct qvl_quant_gemv *g, int kind)
             p.n_unit = n_unit - u < BLOCK_UNITS ? n_unit - u : BLOCK_UNITS;
             for (int64_t i = 0; i < p.n_unit * unit; i += 64)
                 _mm_prefetch(w + PREFETCH + i, _MM_HINT_T0);
-            for (int upper = 0; upper < 2; upper++) {
-                p.w = w + upper * 32;
-                p.ws = w + unit - 64 + upper * 16;
-                block_tokens(c[upper], &p, kind, g->m);
-            }
+            p.w = w;
+            p.ws = w + unit - 64;
+            block_tokens(c, &p, kind, g->m);
             w += p.n_unit * unit;
             p.q += p.n_unit * QVL_UNIT_INPUTS * p.r;
             p.start += p.n_unit * 2 * p.r;
