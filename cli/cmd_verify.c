@@ -72,10 +72,11 @@ static void on_row(void *ud, const qvl_verify_row *r)
            number(limit, sizeof limit, r->limit), verdict(r->pass), r->note && *r->note ? "  " : "", r->note ? r->note : "");
 }
 
-static int is_folder(const char *path)
+static int is_golden(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    size_t n = strlen(path);
+    return n > 12 && strcmp(path + n - 12, ".safetensors") == 0 && !(stat(path, &st) == 0 && S_ISDIR(st.st_mode));
 }
 
 static json_t *golden_json(const char *path, int passed, int rc, const qvl_err *err, json_t *rows)
@@ -116,8 +117,8 @@ static int run_goldens(const struct qvl_options *o, struct qvl_ui *ui, qvl_model
 
 int qvl_cmd_verify(const struct qvl_options *o, struct qvl_ui *ui)
 {
-    /* With QVL_MODEL set the model may be left out: what is no folder is a golden. */
-    size_t first = o->env_model && !is_folder(o->args.v[0]) ? 0 : 1, passed = 0, n = o->args.n - first;
+    /* With QVL_MODEL set the model may be left out. */
+    size_t first = o->env_model && is_golden(o->args.v[0]) ? 0 : 1, passed = 0, n = o->args.n - first;
     qvl_model *m = NULL;
     if (!n) {
         qvl_ui_error("GOLDEN is missing (see qvl verify --help)");

@@ -124,7 +124,8 @@ static void pump(struct run *r, const struct how *how, pid_t pid, int in, int ou
                 in = -1;
             }
         }
-        first = !first && so.len ? now_ms() : first;
+        if (!(first > 0) && so.len)
+            first = now_ms();
         if (signals < wanted && first > 0 && now_ms() - first >= how->signal_after_ms + 30 * signals) {
             kill(pid, SIGINT);
             signals++;
