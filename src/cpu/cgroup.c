@@ -128,7 +128,8 @@ static int find_mount(const char *root, const char *controller, char *point, cha
         *tail = 0;
         for (char *s = strtok_r(line, " ", &save); s && n < 5; s = strtok_r(NULL, " ", &save))
             field[n++] = s;
-        char *type = strtok_r(tail + 3, " ", &save), *source = strtok_r(NULL, " ", &save), *options = strtok_r(NULL, " \n", &save);
+        char *type = strtok_r(tail + 3, " ", &save), *source = strtok_r(NULL, " ", &save),
+             *options = strtok_r(NULL, " \n", &save);
         if (n < 5 || !type || !source || strlen(field[3]) >= PATH_BYTES || strlen(field[4]) >= PATH_BYTES)
             continue;
         if (*controller ? !strcmp(type, "cgroup") && options && has_word(options, controller) : !strcmp(type, "cgroup2")) {

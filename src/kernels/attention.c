@@ -37,7 +37,8 @@ void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const 
     int64_t panel = pos / QVL_KV_PANEL, lane = pos % QVL_KV_PANEL;
     assert(pos >= 0 && pos < kv->n_max);
     if (a == QVL_ARITH_BF16) {
-        uint16_t *kd = (uint16_t *)kv->k + panel * hd * QVL_KV_PANEL + lane * 2, *vd = (uint16_t *)kv->v + pos / 2 * dv * 2 + pos % 2;
+        uint16_t *kd = (uint16_t *)kv->k + panel * hd * QVL_KV_PANEL + lane * 2,
+                 *vd = (uint16_t *)kv->v + pos / 2 * dv * 2 + pos % 2;
         for (int d = 0; d < hd; d++) {
             kd[d / 2 * QVL_KV_PANEL * 2 + d % 2] = qvl_f32_to_bf16(k[d]);
             vd[d * 2] = qvl_f32_to_bf16(v[d]);
@@ -196,8 +197,8 @@ static struct split make_split(int64_t rows, int n_kv, int dv, int64_t n_key, in
     return s;
 }
 
-size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t n_tok, int n_head, int n_kv, int head_dim,
-                             int64_t n_key, int n_threads)
+size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t n_tok, int n_head, int n_kv,
+                             int head_dim, int64_t n_key, int n_threads)
 {
     size_t n, need = 0;
     int64_t group = n_head / n_kv;
@@ -214,7 +215,11 @@ size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_arith a, int6
 static struct merge partial(const struct attn *at, const struct split *s, void *mem, int64_t kvh, int64_t b)
 {
     float *p = (float *)mem + s->floats * (size_t)(kvh * s->blocks + b);
-    return (struct merge){.kernels = at->kernels, .scale = at->op->scale, .o = p, .m = p + at->rows * at->dv, .l = p + at->rows * (at->dv + 1)};
+    return (struct merge){.kernels = at->kernels,
+                          .scale = at->op->scale,
+                          .o = p,
+                          .m = p + at->rows * at->dv,
+                          .l = p + at->rows * (at->dv + 1)};
 }
 
 static void clear(struct merge to, int64_t rows)
@@ -226,7 +231,8 @@ static void clear(struct merge to, int64_t rows)
 }
 
 /* Few rows: tasks are (head, block); partial results meet in memory. */
-static void attend_split(const struct attn *at, const struct split *s, const struct qvl_team *t, const struct work *w, void *mem)
+static void attend_split(const struct attn *at, const struct split *s, const struct qvl_team *t, const struct work *w,
+                         void *mem)
 {
     int64_t lo, hi, n_kv = at->op->n_kv;
     qvl_team_share(t, n_kv * s->blocks, 1, &lo, &hi);

@@ -38,7 +38,10 @@ static int uses_gemv(const struct qvl_matmul_kernels *mk, int64_t m) { return m 
 
 /* Bytes from one row to the next in a member's copy of x for gemv. An odd number of cache lines: rows a power of two apart
  * would compete for the same places in the first-level cache. */
-static size_t copy_stride(int64_t n_in, size_t elem) { return ((size_t)n_in * elem / QVL_ALIGN + 1) / 2 * 2 * QVL_ALIGN + QVL_ALIGN; }
+static size_t copy_stride(int64_t n_in, size_t elem)
+{
+    return ((size_t)n_in * elem / QVL_ALIGN + 1) / 2 * 2 * QVL_ALIGN + QVL_ALIGN;
+}
 
 static size_t gemv_copy_bytes(int64_t m, int64_t n_in)
 {
@@ -67,7 +70,8 @@ static struct plan make_plan(const struct qvl_matmul_kernels *mk, int64_t m, int
     return p;
 }
 
-size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t m, int64_t n_out, int64_t n_in, int n_threads)
+size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t m, int64_t n_out, int64_t n_in,
+                          int n_threads)
 {
     const struct qvl_matmul_kernels *mk = k->matmul;
     size_t need = 0, n;

@@ -91,18 +91,21 @@ static void run_products(void *ud, const struct qvl_team *t)
     for (int i = 0; i < p->copies; i++) {
         struct qvl_mat mat = p->mat;
         struct qvl_matmul op = p->op;
-        mat.data = (const char *)p->s->weights + (size_t)i * (size_t)(mat.n_out * mat.n_in) * (mat.type == QVL_DT_F32 ? 4 : 2);
+        mat.data =
+            (const char *)p->s->weights + (size_t)i * (size_t)(mat.n_out * mat.n_in) * (mat.type == QVL_DT_F32 ? 4 : 2);
         op.w = &mat;
         qvl_matmul(t, p->s->k, p->a, &op, &p->scratch);
         qvl_team_barrier(t);
     }
 }
 
-static void bench_product(struct setting *s, int64_t m, int64_t n_out, int64_t n_in, enum qvl_arith a, enum qvl_dtype type, int copies,
-                          int transposed)
+static void bench_product(struct setting *s, int64_t m, int64_t n_out, int64_t n_in, enum qvl_arith a, enum qvl_dtype type,
+                          int copies, int transposed)
 {
-    struct products p = {.s = s, .a = a, .mat = {.type = type, .n_out = n_out, .n_in = n_in, .stride = transposed ? n_out : n_in,
-                                                 .transposed = transposed}};
+    struct products p = {
+        .s = s,
+        .a = a,
+        .mat = {.type = type, .n_out = n_out, .n_in = n_in, .stride = transposed ? n_out : n_in, .transposed = transposed}};
     size_t bytes = (size_t)(n_out * n_in) * (type == QVL_DT_F32 ? 4 : 2);
     int fit = (int)(WEIGHT_BYTES / bytes);
     p.copies = copies && copies < fit ? copies : fit;
@@ -113,7 +116,8 @@ static void bench_product(struct setting *s, int64_t m, int64_t n_out, int64_t n
     struct timing t = measure(s, run_products, &p);
     double best = t.best / p.copies, median = t.median / p.copies, flops = 2.0 * (double)m * (double)n_out * (double)n_in;
     double peak = a == QVL_ARITH_BF16 && type == QVL_DT_BF16 && s->bf16 > 0 ? s->bf16 : s->f32;
-    printf("%-5s %s x %s%s  %5d x %5d  m=%-4d %8.3f ms (median %8.3f)", m <= 8 ? "gemv" : "gemm", a == QVL_ARITH_BF16 ? "bf16" : "f32 ",
+    printf("%-5s %s x %s%s  %5d x %5d  m=%-4d %8.3f ms (median %8.3f)", m <= 8 ? "gemv" : "gemm",
+           a == QVL_ARITH_BF16 ? "bf16" : "f32 ",
            type == QVL_DT_BF16  ? "bf16"
            : type == QVL_DT_F16 ? "f16 "
                                 : "f32 ",
@@ -179,8 +183,8 @@ static void run_attentions(void *ud, const struct qvl_team *t)
     }
 }
 
-static void bench_one_attention(struct setting *s, const char *name, enum qvl_arith a, int64_t n_tok, int64_t n_key, int n_head, int n_kv,
-                                int hd, int causal, int layers)
+static void bench_one_attention(struct setting *s, const char *name, enum qvl_arith a, int64_t n_tok, int64_t n_key,
+                                int n_head, int n_kv, int hd, int causal, int layers)
 {
     size_t bytes = qvl_kv_bytes(a, hd, n_key);
     int64_t width = n_head * hd;
@@ -189,21 +193,34 @@ static void bench_one_attention(struct setting *s, const char *name, enum qvl_ar
     char *mem = must(qvl_calloc((size_t)(layers * n_kv) * 2, bytes));
     p.kv = must(qvl_calloc((size_t)(layers * n_kv), sizeof *p.kv));
     for (int h = 0; h < layers * n_kv; h++) {
-        p.kv[h] = (struct qvl_kv){.k = mem + (size_t)h * 2 * bytes, .v = mem + ((size_t)h * 2 + 1) * bytes, .head_dim = hd, .n_max = n_key};
+        p.kv[h] = (struct qvl_kv){
+            .k = mem + (size_t)h * 2 * bytes, .v = mem + ((size_t)h * 2 + 1) * bytes, .head_dim = hd, .n_max = n_key};
         for (int64_t i = 0; i < n_key; i++)
             qvl_kv_store(a, &p.kv[h], i, row + i, row + hd + i);
     }
     p.scratch.bytes = qvl_attention_scratch(s->k, a, n_tok, n_head, n_kv, hd, n_key, s->threads);
     p.scratch.mem = must(qvl_calloc(p.scratch.bytes, 1));
-    p.op = (struct qvl_attention){.out = out, .q = q, .n_tok = n_tok, .out_stride = width, .q_stride = width, .n_head = n_head, .n_kv = n_kv,
-                                  .head_dim = hd, .causal = causal, .first = n_key - n_tok, .n_key = n_key, .scale = 1 / sqrtf((float)hd)};
+    p.op = (struct qvl_attention){.out = out,
+                                  .q = q,
+                                  .n_tok = n_tok,
+                                  .out_stride = width,
+                                  .q_stride = width,
+                                  .n_head = n_head,
+                                  .n_kv = n_kv,
+                                  .head_dim = hd,
+                                  .causal = causal,
+                                  .first = n_key - n_tok,
+                                  .n_key = n_key,
+                                  .scale = 1 / sqrtf((float)hd)};
     struct timing t = measure(s, run_attentions, &p);
     double best = t.best / layers, seen = causal ? (double)n_key - (double)(n_tok - 1) / 2 : (double)n_key;
     double peak = a == QVL_ARITH_BF16 && s->bf16 > 0 ? s->bf16 : s->f32, flops = 4.0 * (double)n_tok * seen * (double)width;
-    printf("attn  %-7s %s  tok=%-5d keys=%-6d heads=%d/%d hd=%d %9.3f ms (median %9.3f)", name, a == QVL_ARITH_BF16 ? "bf16" : "f32 ",
-           (int)n_tok, (int)n_key, n_head, n_kv, hd, best * 1e3, t.median / layers * 1e3);
+    printf("attn  %-7s %s  tok=%-5d keys=%-6d heads=%d/%d hd=%d %9.3f ms (median %9.3f)", name,
+           a == QVL_ARITH_BF16 ? "bf16" : "f32 ", (int)n_tok, (int)n_key, n_head, n_kv, hd, best * 1e3,
+           t.median / layers * 1e3);
     if (n_tok == 1)
-        printf("  %6.1f GB/s  %3.0f %% of read\n", (double)bytes * 2 * n_kv / best * 1e-9, 100 * (double)bytes * 2 * n_kv / best * 1e-9 / s->read);
+        printf("  %6.1f GB/s  %3.0f %% of read\n", (double)bytes * 2 * n_kv / best * 1e-9,
+               100 * (double)bytes * 2 * n_kv / best * 1e-9 / s->read);
     else
         printf("  %6.0f GFLOP/s  %3.0f %% of peak\n", flops / best * 1e-9, 100 * flops / best * 1e-9 / peak);
     fflush(stdout);

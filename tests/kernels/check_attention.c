@@ -42,7 +42,8 @@ static struct data make_data(struct check *c, const struct problem *p)
         memset(d.mem[2 * h + 1].p, 0, bytes);
         d.kv[h] = (struct qvl_kv){.k = d.mem[2 * h].p, .v = d.mem[2 * h + 1].p, .head_dim = p->head_dim, .n_max = capacity};
         for (int64_t i = 0; i < d.n_pos; i++)
-            qvl_kv_store(p->arith, &d.kv[h], i, d.k + (h * d.n_pos + i) * p->head_dim, d.v + (h * d.n_pos + i) * p->head_dim);
+            qvl_kv_store(p->arith, &d.kv[h], i, d.k + (h * d.n_pos + i) * p->head_dim,
+                         d.v + (h * d.n_pos + i) * p->head_dim);
     }
     return d;
 }
@@ -71,12 +72,14 @@ static void run_team(void *ud, const struct qvl_team *t)
     qvl_attention(t, r->k, r->a, r->op, r->s);
 }
 
-static void attend(struct check *c, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_attention *op, unsigned threads)
+static void attend(struct check *c, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_attention *op,
+                   unsigned threads)
 {
     struct qvl_pool *pool;
     qvl_err err;
     int64_t n_key = op->causal ? op->first + op->n_tok : op->n_key;
-    struct qvl_scratch s = {.bytes = qvl_attention_scratch(k, a, op->n_tok, op->n_head, op->n_kv, op->head_dim, n_key, (int)threads)};
+    struct qvl_scratch s = {
+        .bytes = qvl_attention_scratch(k, a, op->n_tok, op->n_head, op->n_kv, op->head_dim, n_key, (int)threads)};
     struct guarded mem = guard_open(s.bytes, 1, 0);
     s.mem = mem.p;
     if (qvl_pool_open(&pool, threads, &err))
@@ -117,8 +120,9 @@ static void exact(const struct data *d, int64_t i, int j, double scale, double *
 static void one(struct check *c, const struct problem *p)
 {
     char what[160];
-    snprintf(what, sizeof what, "attention tok=%d first=%d n_key=%d heads=%d/%d hd=%d causal=%d arith=%d spread=%g", (int)p->n_tok,
-             (int)p->first, (int)p->n_key, p->n_head, p->n_kv, p->head_dim, p->causal, (int)p->arith, (double)p->spread);
+    snprintf(what, sizeof what, "attention tok=%d first=%d n_key=%d heads=%d/%d hd=%d causal=%d arith=%d spread=%g",
+             (int)p->n_tok, (int)p->first, (int)p->n_key, p->n_head, p->n_kv, p->head_dim, p->causal, (int)p->arith,
+             (double)p->spread);
     struct data d = make_data(c, p);
     int64_t width = p->n_head * p->head_dim, stride = width + 5;
     float scale = (float)(1 / sqrt(p->head_dim));
@@ -126,8 +130,17 @@ static void one(struct check *c, const struct problem *p)
     float *q = qvl_alloc((size_t)(p->n_tok * (width + 3)), 4), *first = qvl_alloc(elems, 4);
     for (int64_t i = 0; i < p->n_tok; i++)
         memcpy(q + i * (width + 3), d.q + i * width, (size_t)width * 4);
-    struct qvl_attention op = {.q = q, .kv = d.kv, .n_tok = p->n_tok, .out_stride = stride, .q_stride = width + 3, .n_head = p->n_head,
-                               .n_kv = p->n_kv, .head_dim = p->head_dim, .causal = p->causal, .first = p->first, .n_key = p->n_key,
+    struct qvl_attention op = {.q = q,
+                               .kv = d.kv,
+                               .n_tok = p->n_tok,
+                               .out_stride = stride,
+                               .q_stride = width + 3,
+                               .n_head = p->n_head,
+                               .n_kv = p->n_kv,
+                               .head_dim = p->head_dim,
+                               .causal = p->causal,
+                               .first = p->first,
+                               .n_key = p->n_key,
                                .scale = scale};
     for (unsigned threads = 1; threads <= 3; threads++) {
         struct guarded out = guard_open(elems, 4, 4);
@@ -183,8 +196,17 @@ static void extremes(struct check *c, enum qvl_arith arith)
     struct data d = make_data(c, &p);
     int64_t width = 4 * 72;
     float *out = qvl_alloc((size_t)(9 * width), 4);
-    struct qvl_attention op = {.out = out, .q = d.q, .kv = d.kv, .n_tok = 9, .out_stride = width, .q_stride = width, .n_head = 4,
-                               .n_kv = 2, .head_dim = 72, .n_key = 700, .scale = 0.1f};
+    struct qvl_attention op = {.out = out,
+                               .q = d.q,
+                               .kv = d.kv,
+                               .n_tok = 9,
+                               .out_stride = width,
+                               .q_stride = width,
+                               .n_head = 4,
+                               .n_kv = 2,
+                               .head_dim = 72,
+                               .n_key = 700,
+                               .scale = 0.1f};
     d.q[4 * width + 72 + 7] = NAN; /* row 4, head 1 */
     attend(c, c->k, arith, &op, 2);
     long wrong = 0;
@@ -217,7 +239,8 @@ static void sizes(struct check *c)
     expect(c, qvl_kv_bytes(QVL_ARITH_F32, 256, INT64_MAX) == SIZE_MAX, "cache of 2^63 positions has a size");
     expect(c, qvl_kv_bytes(QVL_ARITH_BF16, 128, 262144) == (size_t)262144 * 128 * 2, "cache of 262144 positions");
     expect(c, qvl_kv_bytes(QVL_ARITH_BF16, 72, 17) == (size_t)32 * 80 * 2, "cache of 17 positions of 72");
-    expect(c, qvl_attention_scratch(c->k, QVL_ARITH_F32, 4096, 64, 8, 128, 262144, 64) != SIZE_MAX, "scratch of a long context");
+    expect(c, qvl_attention_scratch(c->k, QVL_ARITH_F32, 4096, 64, 8, 128, 262144, 64) != SIZE_MAX,
+           "scratch of a long context");
 }
 
 void check_attention(struct check *c)

@@ -63,9 +63,10 @@ static void check_widening(struct check *c)
 static void check_to_bf16(struct check *c)
 {
     enum { N = 40000 };
-    static const uint32_t special[] = {0, 0x80000000u, 1, 0x7fff, 0x8000, 0x8001, 0x00018000, 0x007fffff, 0x3f808000, 0x3f818000,
-                                       0x3f808001, 0x3f807fff, 0x7f7f8000, 0x7f7f7fff, 0x7f7fffff, 0x7f800000, 0xff800000,
-                                       0x7f800001, 0xff800001, 0x7fc00000, 0x7fffffff, 0xffffffffu};
+    static const uint32_t special[] = {0,          0x80000000u, 1,          0x7fff,     0x8000,     0x8001,
+                                       0x00018000, 0x007fffff,  0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff,
+                                       0x7f7f8000, 0x7f7f7fff,  0x7f7fffff, 0x7f800000, 0xff800000, 0x7f800001,
+                                       0xff800001, 0x7fc00000,  0x7fffffff, 0xffffffffu};
     struct guarded src = guard_open(N, 4, 4), dst = guard_open(N, 2, 2);
     float *x = src.p;
     uint16_t *y = dst.p;
@@ -162,8 +163,8 @@ static void check_rope(struct check *c, int64_t n)
 /* Activations: dense over the interesting range, then wild values and the special ones. */
 static float activation_input(struct check *c, int64_t i)
 {
-    static const float special[] = {1.0f, 0.0f, -0.0f, 1e-40f, -1e-40f, 88.0f, -88.0f, 104.0f, -104.0f, 1e4f, -1e4f, 1e10f, -1e10f,
-                                    1e30f, -1e30f, 14.5f, -14.5f, -1e-20f, NAN, INFINITY, 3.0e38f};
+    static const float special[] = {1.0f,  0.0f,   -0.0f, 1e-40f, -1e-40f, 88.0f,  -88.0f,  104.0f, -104.0f,  1e4f,   -1e4f,
+                                    1e10f, -1e10f, 1e30f, -1e30f, 14.5f,   -14.5f, -1e-20f, NAN,    INFINITY, 3.0e38f};
     if (i < (int64_t)QVL_COUNT(special))
         return special[i];
     return (float)(next_uniform(c) * 24 - 12);

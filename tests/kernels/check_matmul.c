@@ -55,11 +55,14 @@ static void multiply(const struct qvl_kernels *k, enum qvl_arith a, const struct
 static void one(struct check *c, const struct product *p)
 {
     char what[160];
-    snprintf(what, sizeof what, "matmul m=%d n_out=%d n_in=%d type=%d arith=%d transposed=%d add=%d bias=%d shift=%d wild=%d", (int)p->m,
-             (int)p->n_out, (int)p->n_in, (int)p->type, (int)p->arith, p->transposed, p->add, p->bias, (int)p->shift, p->wild);
+    snprintf(what, sizeof what,
+             "matmul m=%d n_out=%d n_in=%d type=%d arith=%d transposed=%d add=%d bias=%d shift=%d wild=%d", (int)p->m,
+             (int)p->n_out, (int)p->n_in, (int)p->type, (int)p->arith, p->transposed, p->add, p->bias, (int)p->shift,
+             p->wild);
     int64_t x_stride = p->n_in + p->extra, y_stride = p->n_out + p->extra;
     struct stored w = make_matrix(c, p->n_out, p->n_in, p->type, p->transposed, p->extra, p->shift, p->wild);
-    struct guarded x = guard_open((size_t)((p->m - 1) * x_stride + p->n_in), 4, 4), bias = guard_open((size_t)p->n_out, 4, 8);
+    struct guarded x = guard_open((size_t)((p->m - 1) * x_stride + p->n_in), 4, 4),
+                   bias = guard_open((size_t)p->n_out, 4, 8);
     size_t y_elems = (size_t)((p->m - 1) * y_stride + p->n_out);
     struct guarded y0 = guard_open(y_elems, 4, 4);
     float *xf = x.p, *yf = y0.p;
@@ -117,7 +120,8 @@ static void one(struct check *c, const struct product *p)
         expect(c, sqrt(err2) <= 1e-6 * sqrt(norm2), "%s: relative L2 error %.3g", what, sqrt(err2 / norm2));
     long touched = 0;
     for (int64_t i = 0; i + 1 < p->m; i++)
-        touched += memcmp(first + i * y_stride + p->n_out, yf + i * y_stride + p->n_out, (size_t)(y_stride - p->n_out) * 4) != 0;
+        touched +=
+            memcmp(first + i * y_stride + p->n_out, yf + i * y_stride + p->n_out, (size_t)(y_stride - p->n_out) * 4) != 0;
     expect(c, touched == 0, "%s: wrote between rows of y", what);
     qvl_mem_free(first);
     guard_close(c, &x, what);
@@ -154,8 +158,8 @@ static void non_finite(struct check *c, enum qvl_dtype type, enum qvl_arith arit
                 if (n == row && i != token)
                     wrong += isnan(specials[s]) ? !isnan(y[i * OUT + n]) : y[i * OUT + n] != specials[s];
             }
-        expect(c, wrong == 0, "matmul type=%d arith=%d m=%d transposed=%d: %ld outputs wrong with a weight of %g", (int)type, (int)arith,
-               (int)m, transposed, wrong, (double)specials[s]);
+        expect(c, wrong == 0, "matmul type=%d arith=%d m=%d transposed=%d: %ld outputs wrong with a weight of %g", (int)type,
+               (int)arith, (int)m, transposed, wrong, (double)specials[s]);
         memcpy(p, old, size);
     }
     qvl_mem_free(x);
@@ -169,15 +173,16 @@ static void same_rows(struct check *c, enum qvl_dtype type, enum qvl_arith arith
 {
     enum { OUT = 83, IN = 700 };
     struct stored w = make_matrix(c, OUT, IN, type, 0, 0, 2, 0);
-    float *x = qvl_alloc((size_t)m_long * IN, 4), *y = qvl_alloc((size_t)m_long * OUT, 4), *z = qvl_alloc((size_t)m_long * OUT, 4);
+    float *x = qvl_alloc((size_t)m_long * IN, 4), *y = qvl_alloc((size_t)m_long * OUT, 4),
+          *z = qvl_alloc((size_t)m_long * OUT, 4);
     fill_normal(c, x, m_long * IN, 1);
     struct qvl_matmul op = {.y = y, .x = x, .w = &w.mat, .m = m_long, .y_stride = OUT, .x_stride = IN};
     multiply(c->k, arith, &op, 2);
     op.m = m_short;
     op.y = z;
     multiply(c->k, arith, &op, 1);
-    expect(c, !memcmp(y, z, (size_t)(m_short * OUT) * 4), "matmul type=%d arith=%d: rows of m=%d and m=%d differ", (int)type, (int)arith,
-           (int)m_long, (int)m_short);
+    expect(c, !memcmp(y, z, (size_t)(m_short * OUT) * 4), "matmul type=%d arith=%d: rows of m=%d and m=%d differ", (int)type,
+           (int)arith, (int)m_long, (int)m_short);
     qvl_mem_free(x);
     qvl_mem_free(y);
     qvl_mem_free(z);
@@ -187,7 +192,8 @@ static void same_rows(struct check *c, enum qvl_dtype type, enum qvl_arith arith
 void check_matmul(struct check *c)
 {
     static const int64_t ms[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 50};
-    static const int64_t shapes[][2] = {{1, 1}, {3, 7}, {16, 16}, {17, 33}, {64, 128}, {65, 257}, {130, 64}, {31, 300}, {200, 1030}};
+    static const int64_t shapes[][2] = {{1, 1},    {3, 7},    {16, 16},  {17, 33},   {64, 128},
+                                        {65, 257}, {130, 64}, {31, 300}, {200, 1030}};
     static const enum qvl_dtype types[] = {QVL_DT_F32, QVL_DT_F16, QVL_DT_BF16};
     for (size_t t = 0; t < 3; t++)
         for (int a = 0; a < 2; a++)

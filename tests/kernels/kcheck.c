@@ -115,8 +115,8 @@ void expect_close(struct check *c, const float *got, const double *want, int64_t
         }
     }
     expect(c, bad == 0, "%s: %lld of %lld elements differ, first [%lld]: found %.9g, expected %.9g (%lld non-finite)", what,
-           (long long)bad, (long long)n, (long long)first, first < 0 ? 0.0 : (double)got[first], first < 0 ? 0.0 : want[first],
-           (long long)non_finite);
+           (long long)bad, (long long)n, (long long)first, first < 0 ? 0.0 : (double)got[first],
+           first < 0 ? 0.0 : want[first], (long long)non_finite);
     double r = norm > 0 ? sqrt(err / norm) : sqrt(err);
     expect(c, r <= l2, "%s: relative L2 error %.3g, allowed %.3g", what, r, l2);
 }
@@ -164,14 +164,15 @@ double round_to_bf16(double x)
     return fabs(r) > 3.3895313892515355e38 ? (x > 0 ? INFINITY : -INFINITY) : r;
 }
 
-struct stored make_matrix(struct check *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed, int64_t extra_stride,
-                          size_t shift, int wild)
+struct stored make_matrix(struct check *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed,
+                          int64_t extra_stride, size_t shift, int wild)
 {
     int64_t rows = transposed ? n_in : n_out, cols = transposed ? n_out : n_in, stride = cols + extra_stride;
     size_t size = type == QVL_DT_F32 ? 4 : 2;
     /* The last row ends the memory: reading beyond it must show under a sanitizer. */
     struct stored s = {.mem = guard_open((size_t)((rows - 1) * stride + cols), size, shift)};
-    s.mat = (struct qvl_mat){.data = s.mem.p, .type = type, .transposed = transposed, .n_out = n_out, .n_in = n_in, .stride = stride};
+    s.mat = (struct qvl_mat){
+        .data = s.mem.p, .type = type, .transposed = transposed, .n_out = n_out, .n_in = n_in, .stride = stride};
     s.value = qvl_alloc((size_t)(n_out * n_in), sizeof *s.value);
     for (int64_t r = 0; r < rows; r++)
         for (int64_t j = 0; j < stride && r * stride + j < (rows - 1) * stride + cols; j++) {

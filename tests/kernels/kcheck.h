@@ -44,8 +44,8 @@ struct stored {
     struct qvl_mat mat;
     double *value; /* [n_out][n_in] */
 };
-struct stored make_matrix(struct check *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed, int64_t extra_stride,
-                          size_t shift, int wild);
+struct stored make_matrix(struct check *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed,
+                          int64_t extra_stride, size_t shift, int wild);
 void free_matrix(struct check *c, struct stored *s);
 double to_double(const void *p, int64_t i, enum qvl_dtype type);
 uint16_t bits_f16(float f);

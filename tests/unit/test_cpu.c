@@ -264,7 +264,8 @@ static void test_levels(void **state)
         text[fread(text, 1, sizeof text - 1, f)] = 0;
         fclose(f);
         if (strstr(text, "flags")) {
-            assert_int_equal(best >= QVL_CPU_AVX2, strstr(text, " avx2 ") && strstr(text, " fma ") && strstr(text, " f16c ") && strstr(text, " bmi2 "));
+            assert_int_equal(best >= QVL_CPU_AVX2, strstr(text, " avx2 ") && strstr(text, " fma ") &&
+                                                       strstr(text, " f16c ") && strstr(text, " bmi2 "));
             assert_int_equal(best >= QVL_CPU_AVX512_BF16, best >= QVL_CPU_AVX512 && strstr(text, " avx512_bf16 "));
         }
     }
@@ -275,9 +276,18 @@ static void test_levels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_ROOT(test_nothing),     IN_ROOT(test_machine_only), IN_ROOT(test_old_meminfo),    IN_ROOT(test_v2_limit),
-        IN_ROOT(test_v2_loose),    IN_ROOT(test_v2_over),      IN_ROOT(test_v2_bind_mount),  IN_ROOT(test_v2_max_and_ancestor),
-        IN_ROOT(test_v1),          IN_ROOT(test_garbage),      IN_ROOT(test_default_mounts), cmocka_unit_test(test_this_machine),
+        IN_ROOT(test_nothing),
+        IN_ROOT(test_machine_only),
+        IN_ROOT(test_old_meminfo),
+        IN_ROOT(test_v2_limit),
+        IN_ROOT(test_v2_loose),
+        IN_ROOT(test_v2_over),
+        IN_ROOT(test_v2_bind_mount),
+        IN_ROOT(test_v2_max_and_ancestor),
+        IN_ROOT(test_v1),
+        IN_ROOT(test_garbage),
+        IN_ROOT(test_default_mounts),
+        cmocka_unit_test(test_this_machine),
         cmocka_unit_test(test_levels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,6 +58,10 @@ static void block_bf16(const struct qvl_attn_block *b)
 }
 
 static void block_f32(const struct qvl_attn_block *b) { qvl_attn_kernels_avx512.block_f32(b); }
-static void merge(float *acc, const float *o, float a, float b, int64_t n) { qvl_attn_kernels_avx512.merge(acc, o, a, b, n); }
+static void merge(float *acc, const float *o, float a, float b, int64_t n)
+{
+    qvl_attn_kernels_avx512.merge(acc, o, a, b, n);
+}
 
-const struct qvl_attn_kernels qvl_attn_kernels_avx512_bf16 = {.block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};
+const struct qvl_attn_kernels qvl_attn_kernels_avx512_bf16 = {
+    .block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};

@@ -70,7 +70,8 @@ static void layernorm(float *y, const float *x, const float *w, const float *b, 
     for (int64_t i = 0; i < n; i += 16) {
         __mmask16 m = lanes16(n - i);
         __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, x + i), mean), inv);
-        _mm512_mask_storeu_ps(y + i, m, _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(m, w + i), _mm512_maskz_loadu_ps(m, b + i)));
+        _mm512_mask_storeu_ps(y + i, m,
+                              _mm512_fmadd_ps(v, _mm512_maskz_loadu_ps(m, w + i), _mm512_maskz_loadu_ps(m, b + i)));
     }
 }
 
@@ -152,6 +153,10 @@ const struct qvl_kernels qvl_kernels_avx512 = {
     .matmul = &qvl_matmul_kernels_avx512, .attn = &qvl_attn_kernels_avx512, .probe = &qvl_probe_kernels_avx512,
 };
 const struct qvl_kernels qvl_kernels_avx512_bf16 = {
-    .name = "avx512_bf16", .level = QVL_CPU_AVX512_BF16, ELEMENTS,
-    .matmul = &qvl_matmul_kernels_avx512_bf16, .attn = &qvl_attn_kernels_avx512_bf16, .probe = &qvl_probe_kernels_avx512_bf16,
+    .name = "avx512_bf16",
+    .level = QVL_CPU_AVX512_BF16,
+    ELEMENTS,
+    .matmul = &qvl_matmul_kernels_avx512_bf16,
+    .attn = &qvl_attn_kernels_avx512_bf16,
+    .probe = &qvl_probe_kernels_avx512_bf16,
 };

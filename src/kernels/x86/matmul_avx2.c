@@ -85,13 +85,18 @@ QVL_INLINE void gemv_transposed(const struct qvl_gemv *g, enum qvl_dtype type)
                 const float *x = (const float *)g->x + i * g->x_stride + k;
                 for (int64_t j = 0; j < cols; j += 8) {
                     __m256 sum = _mm256_setzero_ps();
-                    if (kn == 8 && cols - j >= 8)
+                    if (kn == 8 && cols - j >= 8) {
                         QVL_UNROLL
-                        for (int u = 0; u < 8; u++)
-                            sum = _mm256_fmadd_ps(_mm256_set1_ps(x[u]), load8(p + (u * w->stride + j) * size, type), sum);
-                    else
-                        for (int u = 0; u < kn; u++)
-                            sum = _mm256_fmadd_ps(_mm256_set1_ps(x[u]), load8_n(p + (u * w->stride + j) * size, cols - j, type), sum);
+                        for (int u = 0; u < 8; u++) {
+                            const char *row = p + (u * w->stride + j) * size;
+                            sum = _mm256_fmadd_ps(_mm256_set1_ps(x[u]), load8(row, type), sum);
+                        }
+                    } else {
+                        for (int u = 0; u < kn; u++) {
+                            const char *row = p + (u * w->stride + j) * size;
+                            sum = _mm256_fmadd_ps(_mm256_set1_ps(x[u]), load8_n(row, cols - j, type), sum);
+                        }
+                    }
                     _mm256_storeu_ps(acc[i] + j, _mm256_add_ps(_mm256_loadu_ps(acc[i] + j), sum));
                 }
             }
@@ -187,4 +192,5 @@ static void tile(float *c, const float *x, const float *w, int64_t kb, int first
     tile6(c, NR, !first, x, KB, 1, (const char *)w, NR * 4, kb);
 }
 
-const struct qvl_matmul_kernels qvl_matmul_kernels_avx2 = {.gemv = gemv, .mr = MR, .nr = NR, .kb = KB, .pack_w = pack_w, .tile = tile};
+const struct qvl_matmul_kernels qvl_matmul_kernels_avx2 = {
+    .gemv = gemv, .mr = MR, .nr = NR, .kb = KB, .pack_w = pack_w, .tile = tile};

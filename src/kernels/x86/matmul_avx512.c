@@ -115,13 +115,18 @@ QVL_INLINE void gemv_transposed(const struct qvl_gemv *g, enum qvl_dtype type)
                         QVL_UNROLL
                         for (int u = 8; u < 16; u++)
                             _mm_prefetch(p + (u * w->stride + j) * size, _MM_HINT_T0);
-                    if (kn == 8 && m == 0xffff)
+                    if (kn == 8 && m == 0xffff) {
                         QVL_UNROLL
-                        for (int u = 0; u < 8; u++)
-                            sum = _mm512_fmadd_ps(_mm512_set1_ps(x[u]), load16_full(p + (u * w->stride + j) * size, 0, type), sum);
-                    else
-                        for (int u = 0; u < kn; u++)
-                            sum = _mm512_fmadd_ps(_mm512_set1_ps(x[u]), load16(p + (u * w->stride + j) * size, 0, type, m), sum);
+                        for (int u = 0; u < 8; u++) {
+                            const char *row = p + (u * w->stride + j) * size;
+                            sum = _mm512_fmadd_ps(_mm512_set1_ps(x[u]), load16_full(row, 0, type), sum);
+                        }
+                    } else {
+                        for (int u = 0; u < kn; u++) {
+                            const char *row = p + (u * w->stride + j) * size;
+                            sum = _mm512_fmadd_ps(_mm512_set1_ps(x[u]), load16(row, 0, type, m), sum);
+                        }
+                    }
                     _mm512_storeu_ps(acc[i] + j, _mm512_add_ps(_mm512_loadu_ps(acc[i] + j), sum));
                 }
             }
@@ -189,7 +194,8 @@ QVL_INLINE void pack_columns(float *dst, const struct qvl_mat *w, int64_t n0, in
             int64_t left = w->n_out - n0 - n;
             const char *p = (const char *)w->data + ((k0 + k) * w->stride + n0 + n) * size;
             _mm_prefetch(p + QVL_AVX512_KB * w->stride * size, _MM_HINT_T1);
-            _mm512_storeu_ps(dst + k * QVL_AVX512_NR + n, left > 0 ? load16(p, 0, type, lanes16(left)) : _mm512_setzero_ps());
+            _mm512_storeu_ps(dst + k * QVL_AVX512_NR + n,
+                             left > 0 ? load16(p, 0, type, lanes16(left)) : _mm512_setzero_ps());
         }
 }
 

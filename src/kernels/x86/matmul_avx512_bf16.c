@@ -99,7 +99,8 @@ static void pack_rows(uint32_t *dst, const struct qvl_mat *w, int64_t n0, int64_
             for (int i = 0; i < 16; i++) {
                 const uint16_t *p = (const uint16_t *)w->data + (n0 + n + i) * w->stride + k0 + k;
                 r[i] = n0 + n + i < w->n_out ? _mm512_maskz_loadu_epi16(m, p) : _mm512_setzero_si512();
-                _mm_prefetch((const char *)(p + QVL_AVX512_KB_BF16), _MM_HINT_T1); /* the next block: its rows are far apart */
+                /* The next block: its rows are far apart. */
+                _mm_prefetch((const char *)(p + QVL_AVX512_KB_BF16), _MM_HINT_T1);
             }
             transpose16(r);
             uint32_t *d = dst + k / 2 * QVL_AVX512_NR + n;

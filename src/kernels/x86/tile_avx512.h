@@ -22,7 +22,8 @@
 #define TILE_ZERO(i, v) __m512 c##i##_##v = _mm512_setzero_ps();
 #define TILE_ZERO_ROW(i, V) V(TILE_ZERO, i)
 #define TILE_STORE(i, v) _mm512_storeu_ps(out + i * ldo + v * 16, c##i##_##v);
-#define TILE_ADD(i, v) _mm512_storeu_ps(out + i * ldo + v * 16, _mm512_add_ps(_mm512_loadu_ps(out + i * ldo + v * 16), c##i##_##v));
+#define TILE_ADD(i, v)                                                                                                \
+    _mm512_storeu_ps(out + i * ldo + v * 16, _mm512_add_ps(_mm512_loadu_ps(out + i * ldo + v * 16), c##i##_##v));
 #define TILE_STORE_ROW(i, V) V(TILE_STORE, i)
 #define TILE_ADD_ROW(i, V) V(TILE_ADD, i)
 
