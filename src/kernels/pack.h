@@ -18,7 +18,8 @@
  *
  * ATTENTION works in blocks of QVL_ATTN_BLOCK positions that start at multiples of it. A block is computed from zero for
  * up to QVL_ATTN_ROWS query rows (two register tiles, which share each piece of K and V in the first-level cache): scores
- * s, their maximum M, p = exp(scale*(s - M)), L = sum p, O = p V. Blocks are merged in ascending order. Which rows share a tile, and which thread computes which block, cannot change a result. */
+ * s, their maximum M, p = exp(scale*(s - M)), L = sum p, O = p V. Blocks are merged in ascending order. Which rows
+ * share a tile, and which thread computes which block, cannot change a result. */
 #ifndef QVL_KERNELS_PACK_H
 #define QVL_KERNELS_PACK_H
 
