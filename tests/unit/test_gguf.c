@@ -1,4 +1,5 @@
 /* GGUF reader: what is in a good file, every way of being bad, split files. */
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -433,11 +434,40 @@ static void files_of_the_package(void **state)
     assert_int_equal(qvl_gguf_is(QVL_SOURCE_DIR "/CMakeLists.txt"), 0);
 }
 
+/* The corpus of the fuzz target: good-... is accepted, bad-... refused. */
+static void corpus(void **state)
+{
+    const char *dir = QVL_SOURCE_DIR "/tests/fuzz/corpus/fuzz_gguf";
+    int n_good = 0, n_bad = 0;
+    DIR *d = opendir(dir);
+    (void)state;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        char path[512];
+        struct qvl_gguf *g;
+        qvl_err err = {0};
+        int is_good = strncmp(e->d_name, "good-", 5) == 0;
+        if (!is_good && strncmp(e->d_name, "bad-", 4) != 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%.200s", dir, e->d_name);
+        int rc = qvl_gguf_open(&g, path, &err);
+        if ((rc == 0) != is_good)
+            print_message("%s: %s\n", e->d_name, rc ? err.msg : "accepted");
+        assert_int_equal(rc == 0, is_good);
+        n_good += is_good;
+        n_bad += !is_good;
+        qvl_gguf_close(&g);
+    }
+    closedir(d);
+    assert_true(n_good >= 6 && n_bad >= 13);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metadata), cmocka_unit_test(tensors),     cmocka_unit_test(cut_anywhere),
         cmocka_unit_test(refuses),  cmocka_unit_test(split_files), cmocka_unit_test(files_of_the_package),
+        cmocka_unit_test(corpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
