@@ -1,4 +1,5 @@
 /* spawn.c - see spawn.h. Failures end the test through cmocka. */
+#define _XOPEN_SOURCE 700 /* pseudo-terminals */
 #include "spawn.h"
 
 #include <errno.h>
