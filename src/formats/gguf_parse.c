@@ -314,7 +314,7 @@ static int body(struct cursor *c, struct qvl_tensors *t, struct qvl_tensor_file 
     QVL_TRY(check_keys(c, kv, n_kv));
     QVL_TRY(alignment(c, kv, n_kv, &align));
     QVL_TRY(qvl_tensors_reserve(t, n_tensors, c->err));
-    struct qvl_tensor *list = t->list + t->n;
+    struct qvl_tensor *list = t->list ? t->list + t->n : NULL; /* NULL: a file without tensors */
     for (size_t i = 0; i < n_tensors; i++)
         QVL_TRY(take_info(c, &list[i], &strings));
     QVL_TRY(place(c, list, n_tensors, align));
