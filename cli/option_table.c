@@ -96,7 +96,7 @@ const struct qvl_opt_row qvl_opt_rows[] = {
     {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY, .offset = AT(vision_precision), .arg = "KIND",
      .choices = "f32|bf16|auto", .group = QVL_GROUP_MACHINE, .help = "the same for the vision encoder alone"},
     {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
-     .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx512, avx512_bf16; default: the best this machine has"},
+     .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16; default: the best this machine has"},
     {.name = "no-draft", .kind = QVL_OPT_FLAG, .commands = RUN, .offset = AT(no_draft), .group = QVL_GROUP_MACHINE,
      .help = "compute one token at a time; otherwise text that repeats itself is confirmed several tokens at once, with the same "
              "answer"},

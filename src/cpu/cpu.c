@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "cpu/cgroup.h"
 
-static const char *const level_names[QVL_CPU_LEVELS] = {"ref", "avx2", "avx512", "avx512_bf16"};
+static const char *const level_names[QVL_CPU_LEVELS] = {"ref", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16"};
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -26,30 +26,41 @@ static uint64_t saved_state(void)
     return (uint64_t)hi << 32 | lo;
 }
 
-enum qvl_cpu_level qvl_cpu_detect(void)
+/* Bit l: the machine has level l. */
+static unsigned levels(void)
 {
-    unsigned a, b, c, d, c1, b7, a71 = 0, max = __get_cpuid_max(0, NULL);
-    if (max < 7 || !__get_cpuid(1, &a, &b, &c1, &d))
-        return QVL_CPU_REF;
-    if (!BIT(c1, 27)) /* OSXSAVE */
-        return QVL_CPU_REF;
+    unsigned a, b, c, d, c1, b7, c7, a71 = 0, set = 1u << QVL_CPU_REF;
+    if (__get_cpuid_max(0, NULL) < 7 || !__get_cpuid(1, &a, &b, &c1, &d) || !BIT(c1, 27)) /* OSXSAVE */
+        return set;
     uint64_t state = saved_state();
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c, &d))
-        return QVL_CPU_REF;
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d))
+        return set;
     if (a >= 1 && __get_cpuid_count(7, 1, &a71, &b, &c, &d) == 0)
         a71 = 0;
     int avx2 = (state & 0x6) == 0x6 && BIT(c1, 28) && BIT(c1, 12) && BIT(c1, 29) /* AVX, FMA, F16C */
-               && BIT(b7, 5) && BIT(b7, 8);                                        /* AVX2, BMI2 */
-    if (!avx2)
-        return QVL_CPU_REF;
-    int avx512 = (state & 0xe6) == 0xe6 && BIT(b7, 16) && BIT(b7, 17) && BIT(b7, 30) && BIT(b7, 31); /* F DQ BW VL */
-    if (!avx512)
-        return QVL_CPU_AVX2;
-    return BIT(a71, 5) ? QVL_CPU_AVX512_BF16 : QVL_CPU_AVX512;
+               && BIT(b7, 5) && BIT(b7, 8);                                      /* AVX2, BMI2 */
+    int avx512 = avx2 && (state & 0xe6) == 0xe6 && BIT(b7, 16) && BIT(b7, 17) && BIT(b7, 30) && BIT(b7, 31); /* F DQ BW VL */
+    int vnni512 = avx512 && BIT(c7, 11);
+    set |= (unsigned)avx2 << QVL_CPU_AVX2 | (unsigned)(avx2 && BIT(a71, 4)) << QVL_CPU_AVX_VNNI;
+    set |= (unsigned)avx512 << QVL_CPU_AVX512 | (unsigned)vnni512 << QVL_CPU_AVX512_VNNI;
+    return set | (unsigned)(vnni512 && BIT(a71, 5)) << QVL_CPU_AVX512_BF16;
 }
 #else
-enum qvl_cpu_level qvl_cpu_detect(void) { return QVL_CPU_REF; }
+static unsigned levels(void) { return 1u << QVL_CPU_REF; }
 #endif
+
+int qvl_cpu_has(enum qvl_cpu_level level)
+{
+    return (unsigned)level < QVL_CPU_LEVELS && (levels() >> level & 1u);
+}
+
+enum qvl_cpu_level qvl_cpu_detect(void)
+{
+    unsigned set = levels(), best = QVL_CPU_LEVELS - 1;
+    while (!(set >> best & 1u))
+        best--;
+    return (enum qvl_cpu_level)best;
+}
 
 const char *qvl_cpu_level_name(enum qvl_cpu_level level)
 {
@@ -65,13 +76,14 @@ int qvl_cpu_level_parse(enum qvl_cpu_level *out, const char *name, qvl_err *err)
     for (int i = 0; i < QVL_CPU_LEVELS; i++) {
         if (strcmp(name, level_names[i]))
             continue;
-        if (i > (int)best)
-            return qvl_fail(err, QVL_E_UNSUPPORTED, "cpu level: found %s, but this machine offers %s at most", name,
+        if (!qvl_cpu_has((enum qvl_cpu_level)i))
+            return qvl_fail(err, QVL_E_UNSUPPORTED, "cpu level: found %s, which this machine lacks; its best is %s", name,
                             level_names[best]);
         *out = (enum qvl_cpu_level)i;
         return 0;
     }
-    return qvl_fail(err, QVL_E_ARG, "cpu level: found '%s', expected auto, ref, avx2, avx512 or avx512_bf16", name);
+    return qvl_fail(err, QVL_E_ARG, "cpu level: found '%s', expected auto, ref, avx2, avx_vnni, avx512, avx512_vnni or avx512_bf16",
+                    name);
 }
 
 /* CPUs in the affinity mask; the mask of a large machine may be longer than cpu_set_t. */

@@ -6,16 +6,21 @@
 
 #include "qvl.h"
 
-/* Levels are named bundles of instruction sets; a higher one includes the lower ones of its architecture. */
+/* Levels are named bundles of instruction sets, better ones later. A machine may lack one that stands before its best:
+ * AVX-VNNI and AVX-512 came in both orders. */
 enum qvl_cpu_level {
-    QVL_CPU_REF = 0,      /* portable C */
-    QVL_CPU_AVX2,         /* AVX2, FMA, F16C, BMI2 */
-    QVL_CPU_AVX512,       /* AVX-512 F, BW, DQ, VL (and AVX2) */
-    QVL_CPU_AVX512_BF16,  /* AVX-512 with BF16 dot products */
+    QVL_CPU_REF = 0,     /* portable C */
+    QVL_CPU_AVX2,        /* AVX2, FMA, F16C, BMI2 */
+    QVL_CPU_AVX_VNNI,    /* AVX2 and AVX-VNNI: dot products of bytes in 256 bits */
+    QVL_CPU_AVX512,      /* AVX2 and AVX-512 F, BW, DQ, VL */
+    QVL_CPU_AVX512_VNNI, /* AVX-512 with dot products of bytes */
+    QVL_CPU_AVX512_BF16, /* AVX512_VNNI with dot products of bf16 */
     QVL_CPU_LEVELS
 };
 
-/* Best level of this machine: cpuid, and xgetbv for what the operating system saves. */
+/* Can this machine run the level? cpuid, and xgetbv for what the operating system saves. */
+int qvl_cpu_has(enum qvl_cpu_level level);
+/* The best level of this machine. */
 enum qvl_cpu_level qvl_cpu_detect(void);
 const char *qvl_cpu_level_name(enum qvl_cpu_level level);
 /* Level by name; NULL or "auto" = the best. QVL_E_ARG for an unknown name, QVL_E_UNSUPPORTED when the machine lacks it. */

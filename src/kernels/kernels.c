@@ -8,7 +8,9 @@ const struct qvl_kernels *qvl_kernels_get(enum qvl_cpu_level level)
 #if defined(__x86_64__)
     switch (level) {
     case QVL_CPU_AVX2: return &qvl_kernels_avx2;
+    case QVL_CPU_AVX_VNNI: return &qvl_kernels_avx_vnni;
     case QVL_CPU_AVX512: return &qvl_kernels_avx512;
+    case QVL_CPU_AVX512_VNNI: return &qvl_kernels_avx512_vnni;
     case QVL_CPU_AVX512_BF16: return &qvl_kernels_avx512_bf16;
     case QVL_CPU_REF:
     case QVL_CPU_LEVELS: break;

@@ -22,7 +22,7 @@ enum qvl_arith { QVL_ARITH_F32 = 0, QVL_ARITH_BF16 = 1 };
 /* A weight matrix in memory, usually mapped: any alignment. */
 struct qvl_mat {
     const void *data;    /* [n_out][n_in] of type; or [n_in][n_out] when `transposed` (MoE experts as published) */
-    enum qvl_dtype type; /* F32, F16 or BF16 */
+    enum qvl_dtype type; /* F32, F16 or BF16; Q4 or Q8 for a packed matrix (quant.h), which has no stride */
     int transposed;
     int64_t n_out, n_in;
     int64_t stride; /* elements from one stored row to the next */
@@ -58,6 +58,7 @@ struct qvl_kernels {
     /* Everything below is the business of matmul.c and attention.c and is declared in pack.h. */
     const struct qvl_matmul_kernels *matmul;
     const struct qvl_attn_kernels *attn;
+    const struct qvl_quant_kernels *quant; /* integer weights, see quant.h */
     const struct qvl_probe_kernels *probe; /* see probe.h */
 };
 

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
+#include "kernels/quant.h"
 
 #define CHUNK_TOKENS 2048 /* packed at once: bounds scratch for long inputs */
 #define TASK_TOKENS  480  /* sums of one task: 480 x 64 f32 stay in the second-level cache */
@@ -85,7 +86,8 @@ size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t
             n = SIZE_MAX;
         need = n > need ? n : need;
     }
-    return need;
+    n = qvl_quant_scratch(k->quant, m, n_in, n_threads);
+    return n > need ? n : need;
 }
 
 /* ------------------------------------------------------------------ few tokens */
@@ -273,7 +275,9 @@ void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_
 {
     if (op->m <= 0 || op->w->n_out <= 0)
         return;
-    if (uses_gemv(k->matmul, op->m))
+    if (op->w->type == QVL_DT_Q4 || op->w->type == QVL_DT_Q8)
+        qvl_quant_matmul(t, k->quant, op, s); /* int8 activations in either arithmetic */
+    else if (uses_gemv(k->matmul, op->m))
         gemv(t, k, a, op, s);
     else
         gemm(t, k, a, op, s);

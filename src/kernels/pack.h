@@ -102,7 +102,8 @@ extern const struct qvl_kernels qvl_kernels_ref;
 extern const struct qvl_matmul_kernels qvl_matmul_kernels_avx2, qvl_matmul_kernels_avx512, qvl_matmul_kernels_avx512_bf16;
 extern const struct qvl_attn_kernels qvl_attn_kernels_avx2, qvl_attn_kernels_avx512, qvl_attn_kernels_avx512_bf16;
 extern const struct qvl_probe_kernels qvl_probe_kernels_avx2, qvl_probe_kernels_avx512, qvl_probe_kernels_avx512_bf16;
-extern const struct qvl_kernels qvl_kernels_avx2, qvl_kernels_avx512, qvl_kernels_avx512_bf16;
+extern const struct qvl_kernels qvl_kernels_avx2, qvl_kernels_avx_vnni, qvl_kernels_avx512, qvl_kernels_avx512_vnni,
+    qvl_kernels_avx512_bf16;
 #endif
 
 #endif

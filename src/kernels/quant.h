@@ -54,11 +54,6 @@ size_t qvl_quant_work_bytes(int64_t n_in);
 struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
                                       const float *importance, const struct qvl_kernels *k, void *work);
 
-/* The same with the kernels of a chosen level. */
-struct qvl_quant_error qvl_quant_pack_with(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
-                                           const float *importance, const struct qvl_kernels *k, const struct qvl_quant_kernels *qk,
-                                           void *work);
-
 /* One row of a packed matrix as f32 [n_in]: embedding look-up, tests. */
 void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row);
 

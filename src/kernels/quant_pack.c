@@ -83,9 +83,8 @@ static void put_group(unsigned char *unit, enum qvl_dtype type, int half, const 
     memcpy(scale, g->scale, sizeof g->scale);
 }
 
-struct qvl_quant_error qvl_quant_pack_with(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
-                                           const float *importance, const struct qvl_kernels *k, const struct qvl_quant_kernels *qk,
-                                           void *work_mem)
+struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
+                                      const float *importance, const struct qvl_kernels *k, void *work_mem)
 {
     struct pack_work *work = work_mem;
     struct qvl_quant_group *g = &work->group;
@@ -109,7 +108,7 @@ struct qvl_quant_error qvl_quant_pack_with(void *dst, enum qvl_dtype type, const
                 } else {
                     memset(g->x, 0, sizeof g->x);
                 }
-                qk->pack_group[type == QVL_DT_Q8](g);
+                k->quant->pack_group[type == QVL_DT_Q8](g);
                 put_group(out, type, half, g);
                 total.error += g->error * factor;
                 total.norm += g->norm * factor;
@@ -141,15 +140,4 @@ void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row)
             dst[k0 + i] = s * (float)v;
         }
     }
-}
-
-struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const struct qvl_mat *w, int64_t row0, int64_t row1,
-                                      const float *importance, const struct qvl_kernels *k, void *work)
-{
-    const struct qvl_quant_kernels *qk = &qvl_quant_kernels_ref;
-#if defined(__x86_64__)
-    if (k->level >= QVL_CPU_AVX2)
-        qk = &qvl_quant_kernels_avx2;
-#endif
-    return qvl_quant_pack_with(dst, type, w, row0, row1, importance, k, qk, work);
 }

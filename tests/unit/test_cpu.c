@@ -242,10 +242,14 @@ static void test_levels(void **state)
     assert_int_equal(level, best);
     assert_int_equal(qvl_cpu_level_parse(&level, "auto", NULL), 0);
     assert_int_equal(level, best);
+    assert_true(qvl_cpu_has(QVL_CPU_REF) && qvl_cpu_has(best));
+    assert_false(qvl_cpu_has(QVL_CPU_LEVELS));
+    for (int i = (int)best + 1; i < QVL_CPU_LEVELS; i++)
+        assert_false(qvl_cpu_has((enum qvl_cpu_level)i));
     for (int i = 0; i < QVL_CPU_LEVELS; i++) {
         const char *name = qvl_cpu_level_name((enum qvl_cpu_level)i);
         int rc = qvl_cpu_level_parse(&level, name, &err);
-        if (i <= (int)best) {
+        if (qvl_cpu_has((enum qvl_cpu_level)i)) {
             assert_int_equal(rc, 0);
             assert_int_equal(level, i);
         } else {
@@ -266,7 +270,10 @@ static void test_levels(void **state)
         if (strstr(text, "flags")) {
             assert_int_equal(best >= QVL_CPU_AVX2, strstr(text, " avx2 ") && strstr(text, " fma ") &&
                                                        strstr(text, " f16c ") && strstr(text, " bmi2 "));
-            assert_int_equal(best >= QVL_CPU_AVX512_BF16, best >= QVL_CPU_AVX512 && strstr(text, " avx512_bf16 "));
+            assert_int_equal(qvl_cpu_has(QVL_CPU_AVX512_BF16),
+                             qvl_cpu_has(QVL_CPU_AVX512_VNNI) && strstr(text, " avx512_bf16 "));
+            assert_int_equal(qvl_cpu_has(QVL_CPU_AVX512_VNNI), qvl_cpu_has(QVL_CPU_AVX512) && strstr(text, " avx512_vnni "));
+            assert_int_equal(qvl_cpu_has(QVL_CPU_AVX_VNNI), qvl_cpu_has(QVL_CPU_AVX2) && strstr(text, " avx_vnni "));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #include "base/half.h"
 #include "kernels/pack.h"
+#include "kernels/quant.h"
 
 static void to_f32(float *dst, const void *src, enum qvl_dtype type, int64_t n)
 {
@@ -87,5 +88,5 @@ static void add(float *y, const float *x, int64_t n)
 const struct qvl_kernels qvl_kernels_ref = {
     .name = "ref", .level = QVL_CPU_REF, .to_f32 = to_f32, .to_bf16 = to_bf16, .rmsnorm = rmsnorm, .layernorm = layernorm,
     .rope = rope, .silu_mul = silu_mul, .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .add = add,
-    .matmul = &qvl_matmul_kernels_ref, .attn = &qvl_attn_kernels_ref, .probe = &qvl_probe_kernels_ref,
+    .matmul = &qvl_matmul_kernels_ref, .attn = &qvl_attn_kernels_ref, .quant = &qvl_quant_kernels_ref, .probe = &qvl_probe_kernels_ref,
 };

@@ -1,5 +1,6 @@
 /* elem_avx2.c - conversions, norms, rotation and activations with AVX2. Norms sum in 16 lanes of f32. */
 #include "kernels/pack.h"
+#include "kernels/quant.h"
 #include "kernels/x86/vec_avx2.h"
 
 #define F32(p, n) load8_n(p, n, QVL_DT_F32)
@@ -139,8 +140,12 @@ static void add(float *y, const float *x, int64_t n)
         store8_n(y + i, n - i, _mm256_add_ps(F32(y + i, n - i), F32(x + i, n - i)));
 }
 
+#define FLOATS                                                                                                        \
+    .to_f32 = to_f32, .to_bf16 = to_bf16, .rmsnorm = rmsnorm, .layernorm = layernorm, .rope = rope,                   \
+    .silu_mul = silu_mul, .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .add = add,                                   \
+    .matmul = &qvl_matmul_kernels_avx2, .attn = &qvl_attn_kernels_avx2, .probe = &qvl_probe_kernels_avx2
+
 const struct qvl_kernels qvl_kernels_avx2 = {
-    .name = "avx2", .level = QVL_CPU_AVX2, .to_f32 = to_f32, .to_bf16 = to_bf16, .rmsnorm = rmsnorm, .layernorm = layernorm,
-    .rope = rope, .silu_mul = silu_mul, .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .add = add,
-    .matmul = &qvl_matmul_kernels_avx2, .attn = &qvl_attn_kernels_avx2, .probe = &qvl_probe_kernels_avx2,
-};
+    .name = "avx2", .level = QVL_CPU_AVX2, FLOATS, .quant = &qvl_quant_kernels_avx2};
+const struct qvl_kernels qvl_kernels_avx_vnni = {
+    .name = "avx_vnni", .level = QVL_CPU_AVX_VNNI, FLOATS, .quant = &qvl_quant_kernels_avx_vnni};

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels/pack.h"
+#include "kernels/quant.h"
 #include "kernels/x86/vec_avx512.h"
 
 static void to_f32(float *dst, const void *src, enum qvl_dtype type, int64_t n)
@@ -149,8 +150,22 @@ static void add(float *y, const float *x, int64_t n)
     .silu_mul = silu_mul, .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .add = add
 
 const struct qvl_kernels qvl_kernels_avx512 = {
-    .name = "avx512", .level = QVL_CPU_AVX512, ELEMENTS,
-    .matmul = &qvl_matmul_kernels_avx512, .attn = &qvl_attn_kernels_avx512, .probe = &qvl_probe_kernels_avx512,
+    .name = "avx512",
+    .level = QVL_CPU_AVX512,
+    ELEMENTS,
+    .matmul = &qvl_matmul_kernels_avx512,
+    .attn = &qvl_attn_kernels_avx512,
+    .quant = &qvl_quant_kernels_avx2,
+    .probe = &qvl_probe_kernels_avx512,
+};
+const struct qvl_kernels qvl_kernels_avx512_vnni = {
+    .name = "avx512_vnni",
+    .level = QVL_CPU_AVX512_VNNI,
+    ELEMENTS,
+    .matmul = &qvl_matmul_kernels_avx512,
+    .attn = &qvl_attn_kernels_avx512,
+    .quant = &qvl_quant_kernels_avx512_vnni,
+    .probe = &qvl_probe_kernels_avx512,
 };
 const struct qvl_kernels qvl_kernels_avx512_bf16 = {
     .name = "avx512_bf16",
@@ -158,5 +173,6 @@ const struct qvl_kernels qvl_kernels_avx512_bf16 = {
     ELEMENTS,
     .matmul = &qvl_matmul_kernels_avx512_bf16,
     .attn = &qvl_attn_kernels_avx512_bf16,
+    .quant = &qvl_quant_kernels_avx512_vnni,
     .probe = &qvl_probe_kernels_avx512_bf16,
 };

@@ -177,11 +177,11 @@ static void check_one(struct qcheck *c, int64_t n_out, int64_t n_in, enum qvl_dt
     for (int64_t i = 0; i < n_in; i++)
         importance[i] = i / 32 % 5 == 3 ? 0 : expf(2 * next_normal(c)); /* some groups do not matter at all */
     const float *w = weighted ? importance : NULL;
-    struct qvl_quant_error e = qvl_quant_pack_with(dst.p, packed_type, &s.mat, 0, n_out, w, c->k, c->q, work.p), sum = {0};
-    qvl_quant_pack_with(ref.p, packed_type, &s.mat, 0, n_out, w, qvl_kernels_get(QVL_CPU_REF), &qvl_quant_kernels_ref, work.p);
+    struct qvl_quant_error e = qvl_quant_pack(dst.p, packed_type, &s.mat, 0, n_out, w, c->k, work.p), sum = {0};
+    qvl_quant_pack(ref.p, packed_type, &s.mat, 0, n_out, w, qvl_kernels_get(QVL_CPU_REF), work.p);
     for (int64_t r = 0; r < n_out; r += 32) {
         struct qvl_quant_error part =
-            qvl_quant_pack_with(parts.p, packed_type, &s.mat, r, r + 32 < n_out ? r + 32 : n_out, w, c->k, c->q, work.p);
+            qvl_quant_pack(parts.p, packed_type, &s.mat, r, r + 32 < n_out ? r + 32 : n_out, w, c->k, work.p);
         sum.error += part.error;
         sum.norm += part.norm;
     }
@@ -221,7 +221,7 @@ static void check_exact(struct qcheck *c)
                 x[r * COLS + k] = (r % 2 ? -0.25f : 0.125f) * (float)(kind ? abs(q) * (q < 0 ? -1 : 1) : q);
             }
         expect(c, qvl_quant_work_bytes(COLS) <= sizeof work, "work memory: %zu bytes", qvl_quant_work_bytes(COLS));
-        struct qvl_quant_error e = qvl_quant_pack_with(packed, kind ? QVL_DT_Q8 : QVL_DT_Q4, &m, 0, ROWS, NULL, c->k, c->q, work);
+        struct qvl_quant_error e = qvl_quant_pack(packed, kind ? QVL_DT_Q8 : QVL_DT_Q4, &m, 0, ROWS, NULL, c->k, work);
         expect(c, e.error <= 1e-12 * e.norm, "%s: representable weights have error %g", kind ? "q8" : "q4", e.error);
         m.data = packed;
         m.type = kind ? QVL_DT_Q8 : QVL_DT_Q4;
@@ -244,7 +244,7 @@ static void check_quality(struct qcheck *c)
     for (int kind = 0; kind < 2; kind++) {
         enum qvl_dtype type = kind ? QVL_DT_Q8 : QVL_DT_Q4;
         struct guarded dst = guard_open(qvl_quant_bytes(type, 256, 2048), 0), work = guard_open(qvl_quant_work_bytes(2048), 0);
-        struct qvl_quant_error e = qvl_quant_pack_with(dst.p, type, &s.mat, 0, 256, NULL, c->k, c->q, work.p);
+        struct qvl_quant_error e = qvl_quant_pack(dst.p, type, &s.mat, 0, 256, NULL, c->k, work.p);
         double r = sqrt(e.error / e.norm), limit = kind ? 0.0055 : 0.0813;
         expect(c, r > 0 && r <= limit, "%s: relative error of normal weights %.5f, allowed %.5f", kind ? "q8" : "q4", r, limit);
         guard_close(c, &dst, "quality");

@@ -173,45 +173,12 @@ int same_float(float a, float b)
     return x == y || (isnan(a) && isnan(b));
 }
 
-/* ------------------------------------------------------------------ levels */
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-static int has_avx_vnni(void)
-{
-    unsigned a, b, c, d;
-    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
-}
-#endif
-
-/* NULL and *known = 0 for a name that does not exist; NULL when the machine lacks it. */
-static const struct qvl_quant_kernels *level(const char *name, const struct qvl_kernels **k, int *known)
-{
-    *known = 1;
-    *k = qvl_kernels_get(qvl_cpu_detect());
-    if (!strcmp(name, "ref"))
-        return &qvl_quant_kernels_ref;
-#if defined(__x86_64__)
-    if (!strcmp(name, "avx2"))
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &qvl_quant_kernels_avx2 : NULL;
-    if (!strcmp(name, "avx_vnni"))
-        return has_avx_vnni() ? &qvl_quant_kernels_avx_vnni : NULL;
-    if (!strcmp(name, "avx512_vnni"))
-        return __builtin_cpu_supports("avx512vnni") ? &qvl_quant_kernels_avx512_vnni : NULL;
-#elif defined(__aarch64__)
-    if (!strcmp(name, "neon_dotprod"))
-        return &qvl_quant_kernels_neon_dotprod;
-#endif
-    *known = 0;
-    return NULL;
-}
-
 int main(int argc, char **argv)
 {
-    const char *name = "ref", *only = NULL;
+    const char *name = NULL, *only = NULL;
     unsigned threads = qvl_cpu_threads();
     struct qcheck c = {.seed = 1};
-    int measure = 0, known;
+    int measure = 0;
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(a, "--bench")) {
@@ -231,15 +198,15 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    c.q = level(name, &c.k, &known);
-    if (!known) {
-        fprintf(stderr, "qcheck: --cpu: unknown level '%s'\n", name);
-        return 2;
+    enum qvl_cpu_level level;
+    qvl_err err;
+    int rc = qvl_cpu_level_parse(&level, name, &err);
+    if (rc) {
+        fprintf(stderr, "qcheck: %s\n", err.msg);
+        return rc == QVL_E_UNSUPPORTED ? 77 : 2;
     }
-    if (!c.q) {
-        printf("qcheck %s: this machine lacks it\n", name);
-        return 77;
-    }
+    c.k = qvl_kernels_get(level);
+    c.q = c.k->quant;
     if (measure) {
         bench(&c, threads ? threads : 1, only);
         return 0;
@@ -253,6 +220,6 @@ int main(int argc, char **argv)
     check_products(&c);
     for (int i = 0; i < 3; i++)
         qvl_pool_close(&c.pool[i]);
-    printf("qcheck %s: %ld checks, %ld failed\n", name, c.checks, c.failures);
+    printf("qcheck %s: %ld checks, %ld failed\n", c.k->name, c.checks, c.failures);
     return c.failures || !c.checks;
 }

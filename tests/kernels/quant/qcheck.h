@@ -9,8 +9,8 @@
 #include "kernels/quant.h"
 
 struct qcheck {
-    const struct qvl_quant_kernels *q;
-    const struct qvl_kernels *k; /* for the probes, and for widening */
+    const struct qvl_kernels *k;
+    const struct qvl_quant_kernels *q; /* k->quant */
     struct qvl_pool *pool[3];    /* teams of 1, 2 and 3 */
     long checks, failures;
     uint64_t seed;

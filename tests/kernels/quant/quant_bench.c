@@ -220,7 +220,7 @@ static void pack_share(void *ud, const struct qvl_team *team)
     int64_t lo, hi;
     size_t work = qvl_round_up(qvl_quant_work_bytes(p->mat.n_in), QVL_ALIGN);
     qvl_team_share(team, p->mat.n_out, 16, &lo, &hi);
-    struct qvl_quant_error e = qvl_quant_pack_with(p->dst, p->type, &p->mat, lo, hi, p->importance, p->b->c->k, p->b->c->q,
+    struct qvl_quant_error e = qvl_quant_pack(p->dst, p->type, &p->mat, lo, hi, p->importance, p->b->c->k,
                                                    (char *)p->work + work * (size_t)team->id);
     if (team->id == 0)
         p->error = e;
@@ -275,7 +275,7 @@ void bench(struct qcheck *c, unsigned threads, const char *only)
         b.weights[i] = (unsigned char)(i * 2654435761u >> 13);
         b.weights[i + 1] = (unsigned char)(b.weights[i] & 0x2f);
     }
-    printf("qcheck --bench: level %s, %u threads\n", c->q->name, threads);
+    printf("qcheck --bench: level %s, %u threads\n", c->k->name, threads);
     if (!only || !strcmp(only, "gemv")) {
         bench_gemv(&b, 0, 9728, 2560);
         bench_gemv(&b, 0, 2560, 9728);
