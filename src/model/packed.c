@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/convert_q4.h"
 #include "model/foreign.h"
 #include "model/weights_slots.h"
 
@@ -112,6 +113,7 @@ struct job {
     unsigned char *work;     /* [threads][work_bytes] */
     size_t work_bytes;
     size_t rows_at;          /* where decoded rows of foreign matrices are in it */
+    int in_order;            /* the matrix has q4's codes already */
     struct qvl_quant_error *part; /* [tasks]: summed in order, so that the report does not depend on the threads */
 };
 
@@ -135,7 +137,9 @@ static void pack_rows(void *ud, const struct qvl_team *t)
     qvl_team_share(t, j->it->n_out, step, &lo, &hi);
     for (int64_t row = lo; row < hi; row += step) {
         int64_t end = row + step < hi ? row + step : hi;
-        if (qvl_dtype_is_foreign(j->it->mat->type))
+        if (j->in_order)
+            j->part[row / step] = qvl_convert_q4(j->dst, j->it->mat, row, end);
+        else if (qvl_dtype_is_foreign(j->it->mat->type))
             j->part[row / step] = pack_blocks(j, row, end, (float *)(void *)(work + j->rows_at), work);
         else
             j->part[row / step] = qvl_quant_pack(j->dst, j->it->type, j->it->mat, row, end, NULL, j->k, work);
@@ -148,6 +152,8 @@ static int pack_one(struct job *j, struct qvl_pool *pool, struct qvl_quant_error
     j->rows_at = j->work_bytes = qvl_round_up(qvl_quant_work_bytes(j->it->n_in), QVL_ALIGN);
     if (qvl_dtype_is_foreign(j->it->mat->type))
         j->work_bytes += qvl_round_up((size_t)PANELS_AT_ONCE * QVL_PANEL_ROWS * (size_t)j->it->n_in * sizeof(float), QVL_ALIGN);
+    int exact;
+    j->in_order = j->it->type == QVL_DT_Q4 && qvl_convert_q4_can(j->it->mat, &exact);
     j->work = qvl_alloc(qvl_pool_size(pool), j->work_bytes);
     j->part = qvl_calloc(tasks, sizeof *j->part);
     int rc = 0;
