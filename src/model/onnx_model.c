@@ -187,8 +187,13 @@ static void take_rest(struct builder *b, const struct qvl_tensors *rest)
         const struct qvl_tensor *r = qvl_tensors_at(rest, i);
         char name[160];
         qvl_canonical_name(name, sizeof name, r->name);
-        if (!strncmp(name, "visual.", 7) || (no_embed && !strcmp(name, embed_name)) || (no_head && !strcmp(name, head_name)))
-            t->list[t->n++] = *r;
+        int embed = no_embed && !strcmp(name, embed_name), head = no_head && !strcmp(name, head_name);
+        if (!embed && !head && strncmp(name, "visual.", 7) != 0)
+            continue;
+        t->list[t->n] = *r;
+        if (embed || head)
+            t->list[t->n].name = embed ? embed_name : head_name;
+        t->n++;
     }
 }
 

@@ -1,0 +1,113 @@
+/* convert_q4.c - blocks of 4-bit codes (formats/nbits.h) -> q4 panels (kernels/quant.h).
+ *
+ * A file has the codes of a row one after the other; q4 has those of 16 rows side by side, 8 inputs of a row in 32 bits:
+ *   file   n0 n1 n2 n3 n4 n5 n6 n7     half bytes, low first
+ *   q4     n0 n4 n1 n5 n2 n6 n3 n7 */
+#include "model/convert_q4.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "formats/nbits.h"
+
+int qvl_convert_q4_can(const struct qvl_mat *m, int *exact)
+{
+    const struct qvl_nbits *q = m->aux;
+    *exact = 0;
+    if (m->type != QVL_DT_NBITS4 || q->block % QVL_GROUP || !qvl_nbits_symmetric(q))
+        return 0;
+    *exact = 1;
+    for (int64_t n = 0; n < q->n_out; n++)
+        for (int64_t b = 0; b < q->n_block; b++) {
+            float s = qvl_nbits_scale(q, n, b);
+            if (!(fabsf(s) <= 65504.0f))
+                return *exact = 0;
+            *exact &= qvl_f16_to_f32(qvl_f32_to_f16(s)) == s;
+        }
+    return 1;
+}
+
+/* The low 16 bits as four half bytes, each in the low half of its own byte. */
+static uint32_t spread(uint32_t x)
+{
+    x = (x | x << 8) & 0x00ff00ffu;
+    return (x | x << 4) & 0x0f0f0f0fu;
+}
+
+/* Codes of one group of a row, low half first, u = 8 behind the last input. */
+static void read_codes(uint32_t words[QVL_GROUP / 8], const struct qvl_nbits *q, int64_t row, int64_t k0)
+{
+    int64_t at = q->first + row * q->row + k0, n = q->n_in - k0 < QVL_GROUP ? q->n_in - k0 : QVL_GROUP;
+    if (!q->is_signed && q->step == 1 && at % 2 == 0 && n == QVL_GROUP) {
+        const unsigned char *p = q->codes + at / 2;
+        for (int i = 0; i < QVL_GROUP / 8; i++, p += 4)
+            words[i] = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        return;
+    }
+    for (int i = 0; i < QVL_GROUP / 8; i++)
+        words[i] = 0x88888888u;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = (uint32_t)(qvl_nbits_code(q, row, k0 + i) + (q->is_signed ? 8 : 0));
+        words[i / 8] ^= (u ^ 8u) << (i % 8 * 4);
+    }
+}
+
+/* Sum of (u - 8)^2. */
+static int energy(const uint32_t words[QVL_GROUP / 8])
+{
+    int sum = 0;
+    for (int i = 0; i < QVL_GROUP; i++) {
+        int v = (int)(words[i / 8] >> (i % 8 * 4) & 15) - 8;
+        sum += v * v;
+    }
+    return sum;
+}
+
+static void put(unsigned char *p, uint32_t x)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (unsigned char)(x >> (8 * i));
+}
+
+/* One group of one row into its lane of a unit; half 0 or 1. */
+static void convert_group(unsigned char *unit, const struct qvl_nbits *q, int64_t row, int lane, int half, int64_t k0,
+                          struct qvl_quant_error *sum)
+{
+    uint32_t words[QVL_GROUP / 8];
+    float s = qvl_nbits_scale(q, row, k0 / q->block);
+    uint16_t h = qvl_f32_to_f16(s);
+    double d = (double)s - (double)qvl_f16_to_f32(h);
+    read_codes(words, q, row, k0);
+    for (int i = 0; i < QVL_GROUP / 8; i++)
+        put(unit + half * 256 + i * 64 + lane * 4, spread(words[i] & 0xffffu) | spread(words[i] >> 16) << 4);
+    memcpy(unit + 512 + half * 32 + lane * 2, &h, 2);
+    int e = energy(words);
+    sum->error += d * d * e;
+    sum->norm += (double)s * (double)s * e;
+}
+
+struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_t row0, int64_t row1)
+{
+    const struct qvl_nbits *q = m->aux;
+    const int64_t n_units = (m->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
+    struct qvl_quant_error sum = {0};
+    assert(row0 % QVL_PANEL_ROWS == 0 && (row1 % QVL_PANEL_ROWS == 0 || row1 == m->n_out) && row1 <= m->n_out);
+    for (int64_t row = row0; row < row1; row += QVL_PANEL_ROWS) {
+        unsigned char *unit = (unsigned char *)dst + (size_t)(row / QVL_PANEL_ROWS * n_units) * QVL_Q4_UNIT_BYTES;
+        int rows = (int)(row1 - row < QVL_PANEL_ROWS ? row1 - row : QVL_PANEL_ROWS);
+        for (int64_t k0 = 0; k0 < n_units * QVL_UNIT_INPUTS; k0 += QVL_GROUP) {
+            int half = (int)(k0 / QVL_GROUP % 2);
+            if (!half) { /* what lies outside of the matrix */
+                memset(unit, 0x88, 512);
+                memset(unit + 512, 0, QVL_Q4_UNIT_BYTES - 512);
+            }
+            for (int r = 0; r < rows && k0 < m->n_in; r++)
+                convert_group(unit, q, row + r, r, half, k0, &sum);
+            if (half)
+                unit += QVL_Q4_UNIT_BYTES;
+        }
+    }
+    return sum;
+}

@@ -1,0 +1,14 @@
+/* convert_q4.h - matrices whose stored codes are q4's own: put in order, never quantised again. */
+#ifndef QVL_MODEL_CONVERT_Q4_H
+#define QVL_MODEL_CONVERT_Q4_H
+
+#include "kernels/quant.h"
+
+/* 1 for 4-bit codes in blocks of a multiple of QVL_GROUP inputs, with the middle as zero point everywhere and scales inside the
+ * range of f16. *exact = 1 when all scales are f16 numbers: then the packed matrix has the very weights of m. Reads all scales. */
+int qvl_convert_q4_can(const struct qvl_mat *m, int *exact);
+/* Rows [row0, row1) of such a matrix into the packed matrix `dst` of m->n_out rows, with the rules of qvl_quant_pack for rows.
+ * Codes stay, scales are rounded to f16: what that costs is returned as by qvl_quant_pack. */
+struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_t row0, int64_t row1);
+
+#endif
