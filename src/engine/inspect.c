@@ -1,7 +1,7 @@
 /* inspect.c - a path → a JSON description, without loading weights.
  *
  * A model folder (keys in this order; null = unknown; names that end in "bytes" count bytes):
- *   name, path, format ("safetensors"), architecture ("qwen3_vl", "qwen3_vl_moe"), thinking (answers begin with <think>)
+ *   name, path, format ("safetensors", "gguf"), architecture ("qwen3_vl", "qwen3_vl_moe"), thinking (answers begin with <think>)
  *   parameters       {total, vision, text}
  *   text             {layers, width, heads, kv_heads, head_size, ff_width, vocabulary, max_context, rope_theta, rope_factor,
  *                     tied, experts, experts_used, expert_ff_width}: the last three for mixtures of experts only
@@ -31,9 +31,11 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "cpu/cpu.h"
+#include "formats/gguf.h"
 #include "formats/tensor_source.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
+#include "model/gguf_model.h"
 #include "model/weights.h"
 #include "text/chat.h"
 
@@ -98,7 +100,7 @@ static json_t *child_list(struct builder *b, json_t *obj, const char *key)
     return c;
 }
 
-static void put_name(struct builder *b, json_t *root, const char *path)
+static void put_name(struct builder *b, json_t *root, const char *path, const char *format)
 {
     char name[256];
     snprintf(name, sizeof name, "%s", qvl_path_base(path));
@@ -106,7 +108,7 @@ static void put_name(struct builder *b, json_t *root, const char *path)
         name[n - 1] = 0;
     put(b, root, "name", text(name));
     put(b, root, "path", text(path));
-    put(b, root, "format", text("safetensors"));
+    put(b, root, "format", text(format));
 }
 
 /* ---------------------------------------------------------------- configuration */
@@ -429,7 +431,7 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
         rc = qvl_fail(b->err, QVL_E_LIMIT, "%s: the sizes of the configuration overflow", dir);
         goto done;
     }
-    put_name(b, root, dir);
+    put_name(b, root, dir, "safetensors");
     put(b, root, "architecture", text(c->moe ? "qwen3_vl_moe" : "qwen3_vl"));
     QVL_TRY_DONE(thinking(b, root, dir, warnings));
     put_parameters(b, root, t, params);
@@ -456,10 +458,70 @@ static int describe_tensors(struct builder *b, json_t *root, const char *path)
 {
     struct qvl_tensors *t = NULL;
     QVL_TRY(qvl_safetensors_open(&t, path, b->err));
-    put_name(b, root, path);
+    put_name(b, root, path, "safetensors");
     put_tensor_list(b, root, t);
     qvl_tensors_close(&t);
     return 0;
+}
+
+/* ---------------------------------------------------------------- GGUF */
+
+/* One file with all its keys, whatever it is part of. */
+static int describe_gguf_file(struct builder *b, json_t *root, const char *path)
+{
+    struct qvl_gguf *g = NULL;
+    QVL_TRY(qvl_gguf_open_alone(&g, path, b->err));
+    put_name(b, root, path, "gguf");
+    put_tensor_list(b, root, qvl_gguf_tensors(g));
+    qvl_gguf_close(&g);
+    return 0;
+}
+
+static void gguf_thinking(struct builder *b, json_t *root, const struct qvl_gguf *g, json_t *warnings)
+{
+    struct qvl_template *tpl = NULL;
+    struct qvl_gguf_text t;
+    qvl_err err = {0};
+    int rc = qvl_gguf_string(g, "tokenizer.chat_template", &t, &err);
+    if (rc == 0 && t.s)
+        rc = qvl_template_parse(&tpl, t.s, t.len, qvl_gguf_path(g), &err);
+    put(b, root, "thinking", tpl ? json_boolean(qvl_template_thinking(tpl)) : json_null());
+    if (rc)
+        push(b, warnings, text(err.msg));
+    qvl_template_close(&tpl);
+}
+
+/* A folder whose .gguf files make a model: the same description as of other models. */
+static int describe_gguf_model(struct builder *b, json_t *root, const char *dir)
+{
+    struct qvl_gguf_model m;
+    struct qvl_weights w = {0};
+    json_t *warnings = json_array();
+    int rc = qvl_gguf_model_open(&m, dir, NULL, 0, b->err);
+    if (rc == 0)
+        rc = qvl_weights_bind(&w, &m.config, m.tensors, b->err);
+    if (rc == 0) {
+        uint64_t widened = qvl_weights_widened_bytes(&w, &m.config, QVL_DT_BF16, QVL_DT_BF16);
+        add_lines(b, warnings, qvl_tensors_warnings(m.tensors));
+        add_lines(b, warnings, qvl_weights_warnings(&w));
+        put_name(b, root, dir, "gguf");
+        put(b, root, "architecture", text(m.config.moe ? "qwen3_vl_moe" : "qwen3_vl"));
+        gguf_thinking(b, root, m.text, warnings);
+        put_parameters(b, root, m.tensors, w.n_params);
+        put_text(b, root, &m.config.text);
+        put_vision(b, root, &m.config.vision);
+        put_image(b, root, &m.config);
+        put_generation(b, root, &m.config);
+        put_types(b, root, m.tensors, 1);
+        put_memory(b, root, &m.config, w.mapped_bytes, w.copied_bytes + widened);
+        put_files(b, root, dir);
+        put(b, root, "warnings", json_incref(warnings));
+        put(b, root, "problem", json_null());
+    }
+    json_decref(warnings);
+    qvl_weights_free(&w);
+    qvl_gguf_model_close(&m);
+    return rc;
 }
 
 /* A folder without config.json can still hold tensors worth listing. */
@@ -467,6 +529,8 @@ static int describe_folder(struct builder *b, json_t *root, const char *dir)
 {
     struct qvl_config c = {0};
     int rc;
+    if (qvl_gguf_model_is(dir))
+        return describe_gguf_model(b, root, dir);
     if (!in_folder(b, dir, "config.json") && !b->failed) {
         rc = describe_tensors(b, root, dir);
         if (rc != QVL_E_NOTFOUND)
@@ -489,7 +553,9 @@ int qvl_inspect(const char *path, char **json, qvl_err *err)
     json_t *root = json_object();
     if (!root)
         return qvl_fail_nomem(err, 0, "a description");
-    rc = qvl_dir_exists(path) ? describe_folder(&b, root, path) : describe_tensors(&b, root, path);
+    rc = qvl_dir_exists(path) ? describe_folder(&b, root, path)
+         : qvl_gguf_is(path)  ? describe_gguf_file(&b, root, path)
+                              : describe_tensors(&b, root, path);
     if (!rc && !b.failed)
         dump = json_dumps(root, JSON_INDENT(2));
     json_decref(root);

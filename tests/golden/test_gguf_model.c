@@ -297,11 +297,32 @@ static void sizes_are_told(void **state)
     qvl_model_close(&m);
 }
 
+/* A folder is described as a model, a file by its keys and tensors. */
+static void inspected(void **state)
+{
+    static const char *const in_folder[] = {"\"format\": \"gguf\"", "\"architecture\": \"qwen3_vl\"", "\"layers\": 2", "\"precision\": \"mixed\"",
+                                            "\"type\": \"Q4_K\"", "\"problem\": null", "mmproj-Tiny-F16.gguf", "\"thinking\": false"};
+    static const char *const in_file[] = {"\"format\": \"gguf\"", "\"clip.projector_type\": \"qwen3vl_merger\"", "\"name\": \"v.patch_embd.weight.1\"",
+                                          "\"clip.vision.is_deepstack_layers\": \"bool[2]: false, true\""};
+    char *json;
+    qvl_err err;
+    (void)state;
+    assert_int_equal(qvl_inspect(MODELS "gguf-kmix", &json, &err), 0);
+    for (size_t i = 0; i < sizeof in_folder / sizeof *in_folder; i++)
+        assert_non_null(strstr(json, in_folder[i]));
+    qvl_free(json);
+    assert_int_equal(qvl_inspect(KMIX_VISION, &json, &err), 0);
+    for (size_t i = 0; i < sizeof in_file / sizeof *in_file; i++)
+        assert_non_null(strstr(json, in_file[i]));
+    qvl_free(json);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ways_to_name_a_model), cmocka_unit_test(finding_the_vision_half),      cmocka_unit_test(contradictions),
         cmocka_unit_test(sizes_are_told),       cmocka_unit_test(same_text_side_as_the_folder),
+        cmocka_unit_test(inspected),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
