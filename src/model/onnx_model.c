@@ -1,12 +1,10 @@
 /* onnx_model.c - an ONNX Runtime GenAI folder -> tensors in canonical names; see onnx_model.h. */
 #include "model/onnx_model.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "base/half.h"
 #include "base/mem.h"
 #include "formats/tensor_set.h"
 #include "model/onnx_parts.h"
@@ -183,7 +181,7 @@ static void take_rest(struct builder *b, const struct qvl_tensors *rest)
 {
     struct qvl_tensors *t = b->m->tensors;
     int no_embed = !find(b, embed_name), no_head = !find(b, head_name) && !b->c->text.tied;
-    for (size_t i = 0; i < qvl_tensors_count(rest); i++) {
+    for (size_t i = 0; rest && i < qvl_tensors_count(rest); i++) {
         const struct qvl_tensor *r = qvl_tensors_at(rest, i);
         char name[160];
         qvl_canonical_name(name, sizeof name, r->name);
@@ -211,16 +209,17 @@ static int list_files(struct qvl_tensors *t, const struct qvl_tensors *from, qvl
     return 0;
 }
 
-static int collect(struct builder *b, const struct qvl_tensors *rest, qvl_err *err)
+static int collect(struct builder *b, const struct qvl_tensors *rest)
 {
     struct qvl_onnx_model *m = b->m;
     struct qvl_tensor *embed, *head;
+    qvl_err *err = b->err;
     b->cap = (size_t)b->c->text.n_layer * 11 + 3;
     QVL_TRY(qvl_tensors_new(&m->tensors, m->path, err));
     QVL_TRY(list_files(m->tensors, qvl_onnx_tensors(m->graph), err));
     QVL_TRY(list_files(m->tensors, m->embedding ? qvl_onnx_tensors(m->embedding) : NULL, err));
     QVL_TRY(list_files(m->tensors, rest, err));
-    QVL_TRY(qvl_tensors_reserve(m->tensors, b->cap + 1 + qvl_tensors_count(rest), err));
+    QVL_TRY(qvl_tensors_reserve(m->tensors, b->cap + 1 + (rest ? qvl_tensors_count(rest) : 0), err));
     b->names = m->tensors->files[0].strings = qvl_alloc(b->cap, NAME_BYTES);
     m->nbits = qvl_calloc(b->cap, sizeof *m->nbits);
     if (!b->names || !m->nbits)
@@ -245,19 +244,23 @@ static int collect(struct builder *b, const struct qvl_tensors *rest, qvl_err *e
     return qvl_tensors_index(m->tensors, err);
 }
 
+int qvl_onnx_model_collect(struct qvl_onnx_model *m, const struct qvl_config *c, const struct qvl_tensors *rest, qvl_err *err)
+{
+    struct builder b = {.m = m, .c = c, .err = err};
+    QVL_TRY(qvl_onnx_check_rotation(m->graph, &c->text, err));
+    return collect(&b, rest);
+}
+
 static int open_all(struct qvl_onnx_model *m, const char *path, const struct qvl_config *c, const struct qvl_tensors *rest, qvl_err *err)
 {
     char *embedding = NULL;
-    struct builder b = {.m = m, .c = c, .err = err};
     int rc = qvl_genai_files(path, &c->text, &m->path, &embedding, err);
     if (rc == 0)
         rc = qvl_onnx_open(&m->graph, m->path, err);
     if (rc == 0 && embedding)
         rc = qvl_onnx_open(&m->embedding, embedding, err);
     qvl_mem_free(embedding);
-    if (rc == 0)
-        rc = qvl_onnx_check_rotation(m->graph, &c->text, err);
-    return rc == 0 ? collect(&b, rest, err) : rc;
+    return rc == 0 ? qvl_onnx_model_collect(m, c, rest, err) : rc;
 }
 
 int qvl_onnx_model_open(struct qvl_onnx_model *m, const char *path, const struct qvl_config *c, const struct qvl_tensors *rest,

@@ -14,6 +14,7 @@
 #include "formats/safetensors_index.h"
 #include "formats/tensor_source.h"
 #include "model/config.h"
+#include "model/onnx_parts.h"
 
 typedef int (*parse_fn)(char *data, size_t size, qvl_err *err);
 
@@ -48,6 +49,19 @@ static int parse_config(char *data, size_t size, qvl_err *err)
     }
     int rc = qvl_config_parse(&c, part[0], part[1], part[2], err);
     qvl_config_free(&c);
+    return rc;
+}
+
+/* As in fuzz/fuzz_onnx.c: external files are the model itself. */
+static int parse_onnx(char *data, size_t size, qvl_err *err)
+{
+    struct qvl_config c = {.text = {.n_layer = 1, .d_model = 32, .n_head = 2, .n_kv = 1, .d_head = 16, .d_ff = 48, .n_vocab = 8,
+                                    .rope_theta = 10000, .rope_section = {4, 2, 2}, .rope_factor = 1, .rms_eps = 1e-6, .tied = 1}};
+    struct qvl_onnx_model m = {.path = qvl_strdup("corpus")};
+    int rc = qvl_onnx_open_memory(&m.graph, data, size, data, size, "corpus", err);
+    if (rc == 0)
+        rc = qvl_onnx_model_collect(&m, &c, NULL, err);
+    qvl_onnx_model_close(&m);
     return rc;
 }
 
@@ -98,12 +112,19 @@ static void config_json(void **state)
     check("fuzz_config", parse_config);
 }
 
+static void onnx(void **state)
+{
+    (void)state;
+    check("fuzz_onnx", parse_onnx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(safetensors),
         cmocka_unit_test(index_json),
         cmocka_unit_test(config_json),
+        cmocka_unit_test(onnx),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
