@@ -55,6 +55,7 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
     p.path = path;
     p.precision = qvl_precision_of(o->precision, fallback);
     p.vision_precision = qvl_precision_of(o->vision_precision, QVL_PRECISION_AUTO);
+    p.mmproj = o->mmproj;
     p.cpu = o->cpu;
     p.no_weights = no_weights;
     p.no_memory_check = o->no_memory_check;

@@ -95,6 +95,8 @@ const struct qvl_opt_row qvl_opt_rows[] = {
              "verify uses f32 unless told otherwise"},
     {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY, .offset = AT(vision_precision), .arg = "KIND",
      .choices = "f32|bf16|auto", .group = QVL_GROUP_MACHINE, .help = "the same for the vision encoder alone"},
+    {.name = "mmproj", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY, .offset = AT(mmproj), .arg = "FILE",
+     .group = QVL_GROUP_MACHINE, .help = "vision half of a GGUF model; default: the mmproj-*.gguf beside it"},
     {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
      .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16; default: the best this machine has"},
     {.name = "no-draft", .kind = QVL_OPT_FLAG, .commands = RUN, .offset = AT(no_draft), .group = QVL_GROUP_MACHINE,
