@@ -267,6 +267,14 @@ void check_attention(struct check *c)
             p.arith = (enum qvl_arith)a;
             one(c, &p);
         }
+    for (int n = 1; n <= 26; n++) /* every way in which rows share tiles, over several parts of a block */
+        for (int a = 0; a < 2; a++) {
+            struct problem p = {.n_tok = n, .n_key = 300, .n_head = 1, .n_kv = 1, .head_dim = 16, .spread = 1, .arith = (enum qvl_arith)a};
+            one(c, &p);
+            p.causal = 1;
+            p.first = 290;
+            one(c, &p);
+        }
     extremes(c, QVL_ARITH_F32);
     extremes(c, QVL_ARITH_BF16);
     sizes(c);

@@ -56,7 +56,7 @@ static void softmax(const struct qvl_attn_block *b, float *s, int pair)
     static void prefix##_scores(const struct qvl_attn_block *b, float *s)                                             \
     {                                                                                                                 \
         const int64_t panels = (b->n + 15) / 16, hd = b->head_dim, panel = hd * 64 / PAIR;                            \
-        const int first = b->rows <= 6 ? b->rows : (b->rows + 1) / 2;                                                 \
+        const int first = attn_first(b->rows);                                                                        \
         for (int64_t p = 0; p < panels; p++)                                                                          \
             for (int r = 0, n = first; r < b->rows; r += n, n = b->rows - first)                                      \
                 BY_ROWS(n, tile, s + r * QVL_ATTN_BLOCK + p * 16, QVL_ATTN_BLOCK, 0, b->q + r * QVL_HEAD_MAX,         \
@@ -65,7 +65,7 @@ static void softmax(const struct qvl_attn_block *b, float *s, int pair)
     static void prefix##_outputs(const struct qvl_attn_block *b, const float *s)                                      \
     {                                                                                                                 \
         const int64_t steps = (b->n + PAIR - 1) / PAIR, part = QVL_ATTN_PART / PAIR, dv = b->dv;                      \
-        const int first = b->rows <= 6 ? b->rows : (b->rows + 1) / 2;                                                 \
+        const int first = attn_first(b->rows);                                                                        \
         for (int64_t j = 0; j < steps; j += part)                                                                     \
             for (int64_t d = 0; d < dv; d += 16)                                                                      \
                 for (int r = 0, n = first; r < b->rows; r += n, n = b->rows - first)                                  \

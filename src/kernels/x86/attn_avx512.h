@@ -18,9 +18,6 @@
             name##2(__VA_ARGS__, ahead);    \
     } while (0)
 
-/* Rows of the first of the two register tiles of a block; 8 rows go as 4 + 4. */
-QVL_INLINE int attn_first(int rows) { return rows <= 6 ? rows : (rows + 1) / 2; }
-
 /* Defines the scores s[rows][QVL_ATTN_BLOCK] = q K^T and the outputs o[rows][dv] = p V of a block. pitch: elements from one
  * row of q or p to the next; step: elements used up by one step (a pair of dimensions or positions when PAIR is 2). */
 #define ATTN_PRODUCTS(prefix, ELEM, t4, t1, PAIR, step)                                                               \

@@ -12,4 +12,8 @@
 #define QVL_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Rows of the first of the two register tiles of an attention block. Even, because a tile computes even numbers of rows: an
+ * odd one would share a row with the second tile, which both would add to the sums. 7 and 8 rows go as 4 + the rest. */
+QVL_INLINE int attn_first(int rows) { return rows <= 6 ? rows : (rows + 3) / 4 * 2; }
+
 #endif
