@@ -53,7 +53,12 @@ static void probe(struct bench *b)
 }
 
 static double mat_elems(const struct qvl_mat *m) { return (double)m->n_out * (double)m->n_in; }
-static double mat_bytes(const struct qvl_mat *m) { return mat_elems(m) * qvl_dtype_bits(m->type) / 8; }
+
+static double mat_bytes(const struct qvl_mat *m)
+{
+    size_t packed = qvl_quant_bytes(m->type, m->n_out, m->n_in);
+    return packed ? (double)packed : mat_elems(m) * qvl_dtype_bits(m->type) / 8;
+}
 
 /* Elements (or bytes) of the matrices that one token passes through, without the head. */
 static double text_matrices(const struct bench *b, double (*measure)(const struct qvl_mat *))
@@ -210,7 +215,8 @@ static int with_shape(struct bench *b, qvl_err *err)
     QVL_TRY(qvl_cpu_level_parse(&level, b->p.cpu, err));
     QVL_TRY(qvl_config_shape(&config, b->p.shape, err));
     double start = qvl_now_ms();
-    int rc = qvl_weights_random(&weights, &config, QVL_DT_BF16, err);
+    enum qvl_dtype type = b->p.precision == QVL_PRECISION_Q4 ? QVL_DT_Q4 : b->p.precision == QVL_PRECISION_Q8 ? QVL_DT_Q8 : QVL_DT_BF16;
+    int rc = qvl_weights_random(&weights, &config, type, err);
     if (rc == 0) {
         b->kernels = qvl_kernels_get(level);
         b->text = b->vision = b->p.precision == QVL_PRECISION_F32 ? QVL_ARITH_F32 : QVL_ARITH_BF16;

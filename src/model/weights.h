@@ -69,7 +69,8 @@ struct qvl_weights {
  * layouts are never mixed inside a layer. Also `experts.N.{gate,up,down}_proj.weight`, and
  * `switch_mlp.{gate,up,down}_proj.weight` [E][F][H] / [E][H][F]. */
 int qvl_weights_bind(struct qvl_weights *w, const struct qvl_config *c, const struct qvl_tensors *t, qvl_err *err);
-/* Random weights of the configuration's shapes in `type` (F32 or BF16), for measuring without a download. Norm weights
+/* Random weights of the configuration's shapes in `type` (F32 or BF16; QVL_DT_Q4 or QVL_DT_Q8: the decoder's matrices packed,
+ * everything else BF16), for measuring without a download. Norm weights
  * are 1, matrices are N(0, 1/n_in) from a fixed generator. Refuses through QVL_E_NOMEM. */
 int qvl_weights_random(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype type, qvl_err *err);
 /* Converts every foreign matrix (foreign.h) into F32 or BF16 memory of our own: those of the vision tower into `vision`, the others

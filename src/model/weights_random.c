@@ -2,7 +2,8 @@
  *
  * All tensors lie in one anonymous mapping, in the published layout (experts input first). Matrix elements are drawn
  * from 4096 quantiles of N(0, 1/n_in), twelve random bits each: the first touch of the memory takes most of the time, and
- * the draw stays below it. The same configuration gives the same bytes everywhere. */
+ * the draw stays below it. Integer kinds get random codes and one scale that gives the same variance. The same
+ * configuration gives the same bytes everywhere. */
 #include <math.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "base/half.h"
 #include "base/mem.h"
 #include "cpu/cpu.h"
+#include "kernels/quant.h"
 #include "model/weights_bind.h"
 
 #define N_QUANTILE 4096
@@ -19,6 +21,7 @@ struct fill {
     const struct qvl_config *config;
     enum qvl_dtype type;
     size_t width;            /* bytes of a matrix element */
+    enum qvl_dtype packed;   /* QVL_DT_Q4 or QVL_DT_Q8: the decoder's matrices; QVL_DT_UNKNOWN: none */
     unsigned char *base;     /* NULL: only count */
     size_t used;
     uint64_t state[2];       /* xorshift128+ */
@@ -113,6 +116,26 @@ static void random_mat(struct fill *f, struct qvl_mat *m, int64_t n_out, int64_t
     *m = (struct qvl_mat){.data = p, .type = f->type, .n_out = n_out, .n_in = n_in, .stride = n_in};
 }
 
+/* Codes are uniform: their variance is (16^2 - 1)/12 for q4 and (256^2 - 1)/12 for q8. */
+static void random_packed(struct fill *f, struct qvl_mat *m, int64_t n_out, int64_t n_in)
+{
+    int q4 = f->packed == QVL_DT_Q4;
+    size_t unit = q4 ? QVL_Q4_UNIT_BYTES : QVL_Q8_UNIT_BYTES, codes = unit - 64, bytes = qvl_quant_bytes(f->packed, n_out, n_in);
+    uint16_t scale = qvl_f32_to_f16((float)(1 / sqrt((double)n_in * (q4 ? 255 : 65535) / 12)));
+    unsigned char *p = take(f, (int64_t)bytes, 1);
+    if (!p)
+        return;
+    for (size_t at = 0; at < bytes; at += unit) {
+        for (size_t i = 0; i < codes; i += 8) {
+            uint64_t r = next(f->state);
+            memcpy(p + at + i, &r, 8);
+        }
+        for (size_t i = codes; i < unit; i += 2)
+            memcpy(p + at + i, &scale, 2);
+    }
+    *m = (struct qvl_mat){.data = p, .type = f->packed, .n_out = n_out, .n_in = n_in, .stride = n_in};
+}
+
 static void random_vec(struct fill *f, const struct qvl_slot *s)
 {
     float *p = take(f, s->n_out, sizeof *p);
@@ -127,7 +150,14 @@ static void random_vec(struct fill *f, const struct qvl_slot *s)
 static void random_experts(struct fill *f, const struct qvl_slot *s)
 {
     int64_t ff = s->n_out, h = s->n_in;
+    struct qvl_mat none = {0};
     for (int64_t e = 0; e < s->n_expert; e++) {
+        if (f->packed) {
+            random_packed(f, f->base ? &s->layer->e_gate[e] : &none, ff, h);
+            random_packed(f, f->base ? &s->layer->e_up[e] : &none, ff, h);
+            random_packed(f, f->base ? &s->layer->e_down[e] : &none, h, ff);
+            continue;
+        }
         unsigned char *gu = take(f, h * 2 * ff, f->width), *dn = take(f, h * ff, f->width);
         if (!gu || !dn)
             continue;
@@ -143,9 +173,24 @@ static void random_experts(struct fill *f, const struct qvl_slot *s)
     }
 }
 
+/* What packing a checkpoint would pack: the decoder's matrices and the head; not the embedding and the router. */
+static int is_packed(const struct fill *f, const struct qvl_slot *s)
+{
+    if (!f->packed)
+        return 0;
+    size_t n = strlen(s->name);
+    return s->kind == QVL_SLOT_HEAD || (s->kind == QVL_SLOT_MAT && !strncmp(s->name, "language_model.layers.", 22) &&
+                                        (n < 16 || strcmp(s->name + n - 16, ".mlp.gate.weight")));
+}
+
 static int slot(void *ud, const struct qvl_slot *s)
 {
     struct fill *f = ud;
+    struct qvl_mat none = {0};
+    if (is_packed(f, s)) {
+        random_packed(f, f->base ? s->mat : &none, s->n_out, s->n_in);
+        return f->used == SIZE_MAX ? QVL_E_LIMIT : 0;
+    }
     if (s->kind == QVL_SLOT_HEAD && f->config->text.tied) {
         if (f->base)
             *s->mat = f->w->text.embed;
@@ -190,13 +235,16 @@ static int fill_all(struct fill *f, qvl_err *err)
 
 int qvl_weights_random(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype type, qvl_err *err)
 {
+    enum qvl_dtype packed = type == QVL_DT_Q4 || type == QVL_DT_Q8 ? type : QVL_DT_UNKNOWN;
     *w = (struct qvl_weights){0};
+    if (packed)
+        type = QVL_DT_BF16;
     if (type != QVL_DT_F32 && type != QVL_DT_BF16)
         return qvl_fail(err, QVL_E_ARG, "random weights: type: found %s, expected F32 or BF16", qvl_dtype_name(type));
     struct fill *f = qvl_calloc(1, sizeof *f);
     if (!f)
         return qvl_fail_nomem(err, sizeof *f, "random weights");
-    *f = (struct fill){.w = w, .config = c, .type = type, .width = qvl_dtype_bits(type) / 8,
+    *f = (struct fill){.w = w, .config = c, .type = type, .packed = packed, .width = qvl_dtype_bits(type) / 8,
                        .state = {UINT64_C(0x243f6a8885a308d3), UINT64_C(0x13198a2e03707344)}};
     int rc = fill_all(f, err);
     qvl_mem_free(f);
