@@ -2,7 +2,7 @@
  * the inner kernels of the level. Layouts and the order of sums are in quant.h.
  *
  * Few tokens: every member quantises all of them for itself (cheaper than a barrier) and streams one contiguous range of
- * panels. Many tokens: the team packs a chunk of activations once,
+ * panels, eight tokens at a time; a second pass finds the panels in its second-level cache. Many tokens: the team packs a chunk of activations once,
  *   [block of 256 inputs][tile of mr tokens] each as a struct qvl_act
  * then each member takes blocks of nv panels: expands them block by block into its first-level cache and runs over the
  * tiles, with the f32 sums [tile][mr][nv*16] in its second-level cache. */
@@ -12,6 +12,8 @@
 #include "base/mem.h"
 #include "kernels/quant.h"
 
+#define FEW_TOKENS   48         /* the most that few() takes at once */
+#define FEW_BYTES    (192 << 10) /* of weights that its passes share in the second-level cache */
 #define CHUNK_TOKENS 512 /* packed at once, and summed in one task */
 #define MIN_TASK     48  /* below this, expanding the weights costs more than balance gains */
 #define BLOCK_GROUPS (QVL_ACT_BLOCK / QVL_GROUP)
@@ -71,7 +73,14 @@ static struct plan make_plan(const struct qvl_quant_kernels *k, int64_t tokens, 
     return p;
 }
 
-static int uses_gemv(const struct qvl_quant_kernels *k, int64_t m) { return m <= QVL_QUANT_GEMV_MAX || !k->mr; }
+static int is_few(const struct qvl_quant_kernels *k, int64_t m) { return m <= k->few || !k->mr; }
+
+/* Memory of one member in few(): a row, and the tokens of each pass. */
+static size_t few_bytes(int64_t m, int64_t n_in)
+{
+    int64_t passes = ceil_div(min_i64(m, FEW_TOKENS), QVL_QUANT_GEMV_MAX);
+    return act_size(n_in, 1).all + (size_t)passes * act_size(n_in, min_i64(m, QVL_QUANT_GEMV_MAX)).all;
+}
 
 size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n_in, int n_threads)
 {
@@ -79,10 +88,9 @@ size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n
     if (n_in > (int64_t)1 << 40) /* so that the sizes below cannot overflow */
         return SIZE_MAX;
     /* Enough for every m up to this one: a session sizes its scratch once. */
-    n = act_size(n_in, min_i64(m, QVL_QUANT_GEMV_MAX)).all + act_size(n_in, 1).all;
-    if (qvl_mul_size(&need, n, (size_t)n_threads))
+    if (qvl_mul_size(&need, few_bytes(m, n_in), (size_t)n_threads))
         return SIZE_MAX;
-    if (!uses_gemv(k, m)) {
+    if (!is_few(k, m)) {
         struct plan p = make_plan(k, min_i64(m, CHUNK_TOKENS) + k->mr, n_in);
         if (qvl_mul_size(&n, p.own, (size_t)n_threads) || qvl_add_size(&n, n, p.chunk.all))
             return SIZE_MAX;
@@ -106,28 +114,56 @@ static int32_t offset_of(const struct qvl_mat *w) { return w->type == QVL_DT_Q4 
 
 /* ------------------------------------------------------------------ few tokens */
 
+/* Quantises the tokens of each pass; returns the number of passes. Sizes are even: 9 tokens are 5 and 4. */
+static int begin_passes(struct qvl_quant_gemv *pass, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, int64_t first, char *mem)
+{
+    const struct qvl_mat *w = op->w;
+    const int64_t m = min_i64(op->m - first, FEW_TOKENS), n = ceil_div(m, QVL_QUANT_GEMV_MAX);
+    const struct act_size row_size = act_size(w->n_in, 1);
+    const struct act_mem row = act_mem(mem, &row_size);
+    mem += row_size.all;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t t0 = first + m * i / n, t1 = first + m * (i + 1) / n, r = t1 - t0;
+        const struct act_size size = act_size(w->n_in, r);
+        const struct act_mem all = act_mem(mem, &size);
+        for (int64_t t = t0; t < t1; t++) {
+            k->quantise(row.q, row.scale, row.start, op->x + t * op->x_stride, w->n_in);
+            place_row(&all, &row, &row_size, r, t - t0, offset_of(w));
+        }
+        pass[i] = (struct qvl_quant_gemv){.y = op->y + t0 * op->y_stride,
+                                          .w = w->data,
+                                          .x = {all.q, all.start, all.scale},
+                                          .bias = op->bias,
+                                          .y_stride = op->y_stride,
+                                          .n_in = w->n_in,
+                                          .n_out = w->n_out,
+                                          .m = (int)r,
+                                          .add = op->add};
+        mem += size.all;
+    }
+    return (int)n;
+}
+
 static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, const struct qvl_scratch *s)
 {
     const struct qvl_mat *w = op->w;
-    const struct act_size row_size = act_size(w->n_in, 1), size = act_size(w->n_in, min_i64(op->m, QVL_QUANT_GEMV_MAX));
-    const size_t own = row_size.all + size.all;
+    const int kind = w->type == QVL_DT_Q8;
+    const size_t own = few_bytes(op->m, w->n_in);
+    const int64_t panel_bytes = ceil_div(w->n_in, QVL_UNIT_INPUTS) * (kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES);
+    struct qvl_quant_gemv pass[FEW_TOKENS / QVL_QUANT_GEMV_MAX];
+    int64_t lo, hi;
     assert(s->bytes >= own * (size_t)t->n);
-    char *mem = (char *)s->mem + own * (size_t)t->id;
-    struct act_mem row = act_mem(mem, &row_size);
-    struct qvl_quant_gemv g = {.w = w->data, .bias = op->bias, .y_stride = op->y_stride, .n_in = w->n_in, .n_out = w->n_out, .add = op->add};
-    qvl_team_share(t, ceil_div(w->n_out, QVL_PANEL_ROWS), 1, &g.p0, &g.p1);
+    qvl_team_share(t, ceil_div(w->n_out, QVL_PANEL_ROWS), 1, &lo, &hi);
     qvl_team_barrier(t);
-    for (int64_t i = 0; i < op->m; i += QVL_QUANT_GEMV_MAX) {
-        g.m = (int)min_i64(op->m - i, QVL_QUANT_GEMV_MAX);
-        g.y = op->y + i * op->y_stride;
-        const struct act_size now = act_size(w->n_in, g.m);
-        struct act_mem all = act_mem(mem + row_size.all, &now);
-        for (int j = 0; j < g.m; j++) {
-            k->quantise(row.q, row.scale, row.start, op->x + (i + j) * op->x_stride, w->n_in);
-            place_row(&all, &row, &row_size, g.m, j, offset_of(w));
-        }
-        g.x = (struct qvl_act){all.q, all.start, all.scale};
-        k->gemv[w->type == QVL_DT_Q8](&g);
+    for (int64_t first = 0; first < op->m; first += FEW_TOKENS) {
+        const int n = begin_passes(pass, k, op, first, (char *)s->mem + own * (size_t)t->id);
+        int64_t step = n > 1 ? 1 + FEW_BYTES / (panel_bytes + 1) : hi - lo;
+        for (int64_t p = lo; p < hi; p += step)
+            for (int i = 0; i < n; i++) {
+                pass[i].p0 = p;
+                pass[i].p1 = min_i64(p + step, hi);
+                k->gemv[kind](&pass[i]);
+            }
     }
 }
 
@@ -276,7 +312,7 @@ void qvl_quant_matmul(const struct qvl_team *t, const struct qvl_quant_kernels *
 {
     if (op->m <= 0 || op->w->n_out <= 0)
         return;
-    if (uses_gemv(k, op->m) || op->w->n_in <= 0)
+    if (is_few(k, op->m) || op->w->n_in <= 0)
         few(t, k, op, s);
     else
         many(t, k, op, s);

@@ -103,7 +103,7 @@ struct qvl_quant_kernels {
      * expand: n_units consecutive units of one panel to w [2*n_units][8][64] bytes, scale [2*n_units][16] f32.
      * tile:   c[mr][nv*16] = fma(x scale, sum over groups, c), c taken as 0 when `first`.
      *         w [nv][QVL_ACT_BLOCK/4][64], ws [nv][QVL_ACT_BLOCK/QVL_GROUP][16]. */
-    int mr, nv;
+    int mr, nv, few; /* few: up to this many tokens gemv is faster, pass by pass */
     void (*expand[2])(uint8_t *w, float *scale, const void *packed, int64_t n_units);
     void (*tile[2])(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first);
     /* Independent int8 dot products on registers; returns the operations done (2 per multiply-add). */

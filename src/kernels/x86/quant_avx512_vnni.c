@@ -282,6 +282,6 @@ static double probe(int64_t iterations)
 }
 
 const struct qvl_quant_kernels qvl_quant_kernels_avx512_vnni = {
-    .name = "avx512_vnni", .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV,
+    .name = "avx512_vnni", .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV, .few = 48,
     .expand = {expand_q4, expand_q8}, .tile = {tile, tile}, .probe = probe,
 };

@@ -318,7 +318,7 @@ static void tile_q8(float *c, const uint8_t *w, const float *ws, const struct qv
 }
 
 #define QVL_QUANT_YMM                                                                                                       \
-    .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV,                  \
+    .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV, .few = 48,                  \
     .expand = {expand_q4, expand_q8}, .tile = {tile_q4, tile_q8}
 
 #endif

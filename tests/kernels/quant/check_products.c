@@ -69,13 +69,26 @@ static float activation(struct qcheck *c, const struct product *p, int64_t token
 struct call {
     struct qvl_matmul op;
     struct qvl_scratch scratch;
-    const struct qvl_quant_kernels *q;
+    const struct qvl_kernels *k;
 };
 
-static void run_call(void *ud, const struct qvl_team *t)
+static void run_quant(void *ud, const struct qvl_team *t)
 {
     const struct call *call = ud;
-    qvl_quant_matmul(t, call->q, &call->op, &call->scratch);
+    qvl_quant_matmul(t, call->k->quant, &call->op, &call->scratch);
+}
+
+/* The way that callers take: the kind is that of the matrix, the arithmetic does not matter. */
+static void run_f32(void *ud, const struct qvl_team *t)
+{
+    const struct call *call = ud;
+    qvl_matmul(t, call->k, QVL_ARITH_F32, &call->op, &call->scratch);
+}
+
+static void run_bf16(void *ud, const struct qvl_team *t)
+{
+    const struct call *call = ud;
+    qvl_matmul(t, call->k, QVL_ARITH_BF16, &call->op, &call->scratch);
 }
 
 static void check_product(struct qcheck *c, const struct product *p)
@@ -109,14 +122,16 @@ static void check_product(struct qcheck *c, const struct product *p)
         }
     }
     for (int team = 0; team < 3; team++) {
-        const size_t need = qvl_quant_scratch(c->q, p->m, p->n_in, team + 1);
+        static const qvl_team_fn run[] = {run_quant, run_f32, run_bf16};
+        const size_t need = team == 0 ? qvl_quant_scratch(c->q, p->m, p->n_in, team + 1)
+                                      : qvl_matmul_scratch(c->k, (enum qvl_arith)(team - 1), p->m, p->n_out, p->n_in, team + 1);
         struct guarded y = guard_open(y_elems * 4, 0), scratch = guard_open(need, 0);
         struct qvl_mat mat = {.data = w.p, .type = p->kind ? QVL_DT_Q8 : QVL_DT_Q4, .n_out = p->n_out, .n_in = p->n_in};
-        struct call call = {.q = c->q, .scratch = {scratch.p, need}};
+        struct call call = {.k = c->k, .scratch = {scratch.p, need}};
         call.op = (struct qvl_matmul){.y = y.p, .x = x.p, .w = &mat, .bias = p->bias ? bias : NULL, .m = p->m, .y_stride = p->y_stride,
                                       .x_stride = p->x_stride, .add = p->add};
         memcpy(y.p, before, y_elems * 4);
-        qvl_pool_run(c->pool[team], run_call, &call);
+        qvl_pool_run(c->pool[team], run[team], &call);
         size_t bad = 0, first = 0;
         for (size_t i = 0; i < y_elems; i++)
             if (!same_float(((float *)y.p)[i], want[i]) && !bad++)

@@ -176,8 +176,8 @@ static void bench_gemv(struct bench *b, int kind, int64_t n_out, int64_t n_in)
 static void bench_gemm(struct bench *b)
 {
     static const int64_t cases[][4] = {{0, 512, 9728, 2560}, {0, 512, 2560, 9728}, {0, 512, 6144, 2560}, {1, 512, 9728, 2560},
-                                       {0, 128, 9728, 2560}, {0, 48, 9728, 2560},  {0, 16, 9728, 2560},  {0, 9, 9728, 2560},
-                                       {1, 512, 4096, 1024}};
+                                       {0, 128, 9728, 2560}, {0, 64, 9728, 2560},  {0, 48, 9728, 2560},  {0, 32, 9728, 2560},
+                                       {0, 24, 9728, 2560},  {0, 16, 9728, 2560},  {0, 9, 9728, 2560},   {1, 512, 4096, 1024}};
     struct timed t[MAX_CASES];
     double probe[ROUNDS];
     const int n = (int)QVL_COUNT(cases);
