@@ -25,9 +25,16 @@ int qvl_report(struct qvl_ui *ui, int rc, const qvl_err *err)
 
 qvl_precision qvl_precision_of(const char *name, qvl_precision fallback)
 {
+    static const struct {
+        const char *name;
+        qvl_precision precision;
+    } known[] = {{"f32", QVL_PRECISION_F32}, {"bf16", QVL_PRECISION_BF16}, {"q8", QVL_PRECISION_Q8}, {"q4", QVL_PRECISION_Q4}};
     if (!name)
         return fallback;
-    return strcmp(name, "f32") == 0 ? QVL_PRECISION_F32 : strcmp(name, "bf16") == 0 ? QVL_PRECISION_BF16 : QVL_PRECISION_AUTO;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name, known[i].name) == 0)
+            return known[i].precision;
+    return QVL_PRECISION_AUTO;
 }
 
 const char *qvl_model_path(const struct qvl_options *o) { return o->args.n ? o->args.v[0] : o->env_model; }
@@ -56,6 +63,8 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
     p.precision = qvl_precision_of(o->precision, fallback);
     p.vision_precision = qvl_precision_of(o->vision_precision, QVL_PRECISION_AUTO);
     p.mmproj = o->mmproj;
+    p.text = o->text;
+    p.no_cache = o->no_cache;
     p.cpu = o->cpu;
     p.no_weights = no_weights;
     p.no_memory_check = o->no_memory_check;
@@ -81,6 +90,7 @@ void qvl_session_options(qvl_session_params *p, const struct qvl_options *o)
     p->alpha = o->alpha && strcmp(o->alpha, "drop") == 0 ? QVL_ALPHA_DROP : QVL_ALPHA_WHITE;
     p->add_vision_id = o->add_vision_id;
     p->no_memory_check = o->no_memory_check;
+    p->image_cache = o->image_cache;
 }
 
 static int read_failed(FILE *f, char *buf, const char *shown, const char *why, int status)

@@ -90,15 +90,26 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .max = 1024, .env = "QVL_THREADS", .group = QVL_GROUP_MACHINE,
      .help = "threads; 0 (default): as many as this process may use. The answer does not depend on it"},
     {.name = "precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY | BENCH, .offset = AT(precision), .arg = "KIND",
-     .choices = "f32|bf16|auto", .env = "QVL_PRECISION", .mark = QVL_GIVEN_PRECISION, .group = QVL_GROUP_MACHINE,
-     .help = "arithmetic: f32 is exact, bf16 faster on large models; auto: f32 for small models, else bf16. "
+     .choices = "f32|bf16|q8|q4|auto", .env = "QVL_PRECISION", .mark = QVL_GIVEN_PRECISION, .group = QVL_GROUP_MACHINE,
+     .help = "arithmetic: f32 is exact, bf16 faster on large models; q8 and q4 pack the text decoder's weights to 8 and 4 bits "
+             "once, for speed and memory, and keep them in the cache folder; auto: f32 for small models, else bf16. "
              "verify uses f32 unless told otherwise"},
     {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY, .offset = AT(vision_precision), .arg = "KIND",
      .choices = "f32|bf16|auto", .group = QVL_GROUP_MACHINE, .help = "the same for the vision encoder alone"},
     {.name = "mmproj", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY, .offset = AT(mmproj), .arg = "FILE",
      .group = QVL_GROUP_MACHINE, .help = "vision half of a GGUF model; default: the mmproj-*.gguf beside it"},
+    {.name = "model", .aliases = "pytorch-model", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | TOKENIZE, .offset = AT(model),
+     .arg = "PATH", .group = QVL_GROUP_MACHINE, .help = "another way to say MODEL"},
+    {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY, .offset = AT(text), .arg = "PATH",
+     .group = QVL_GROUP_MACHINE,
+     .help = "take the text decoder from elsewhere: an ONNX Runtime GenAI folder (genai_config.json, model.onnx), or the .onnx file in "
+             "it. Tokenizer, configuration and vision stay those of MODEL"},
     {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
      .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16; default: the best this machine has"},
+    {.name = "no-cache", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY, .offset = AT(no_cache), .group = QVL_GROUP_MACHINE,
+     .help = "pack q8 and q4 weights in memory at every start instead of keeping them in $XDG_CACHE_HOME/qvl (~/.cache/qvl)"},
+    {.name = "image-cache", .kind = QVL_OPT_TEXT, .commands = RUN, .offset = AT(image_cache), .arg = "DIR", .group = QVL_GROUP_MACHINE,
+     .help = "keep encoded pictures in this folder (at most 2 GiB), so that the same picture is not encoded again"},
     {.name = "no-draft", .kind = QVL_OPT_FLAG, .commands = RUN, .offset = AT(no_draft), .group = QVL_GROUP_MACHINE,
      .help = "compute one token at a time; otherwise text that repeats itself is confirmed several tokens at once, with the same "
              "answer"},
@@ -136,6 +147,7 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                      "qvl run MODEL -p \"What changed?\" --image before.png --image after.png\n"
                      "git diff | qvl run MODEL --system \"Summarise for a reviewer.\"\n"
                      "curl -s $URL | qvl run MODEL --image - -p \"Describe this.\"\n"
+                     "qvl run ./pytorch --text ./cpu-text --image photo.jpg -p \"Describe this.\"\n"
                      "qvl run MODEL --messages talk.json --greedy --json\n"
                      "qvl run MODEL --image page.png -p \"Read the text.\" --max-pixels 2M -n 500\n",
          .min_args = 1,
@@ -190,4 +202,3 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
 
 const char qvl_later_options[] = "video fps kv threads-vision device text vision mmproj";
 const char qvl_later_commands[] = "serve batch pack pull";
-const char qvl_later_precisions[] = "q8 q4";

@@ -45,6 +45,6 @@ struct qvl_command_row {
 extern const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT];
 
 /* Names that other versions have: they get a plain answer instead of "unknown". Blank-separated. */
-extern const char qvl_later_options[], qvl_later_commands[], qvl_later_precisions[];
+extern const char qvl_later_options[], qvl_later_commands[];
 
 #endif

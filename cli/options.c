@@ -275,10 +275,6 @@ static int set_value(struct qvl_options *o, const struct source *s, const char *
     case QVL_OPT_PIXELS:
     case QVL_OPT_WXH: return set_size(o, s, value, field);
     case QVL_OPT_CHOICE:
-        if (strstr(r->name, "precision") && is_word(qvl_later_precisions, value, strlen(value))) {
-            qvl_ui_error("%s%s %s: not in this version", s->dash, s->name, value);
-            return QVL_EXIT_USAGE;
-        }
         if (!is_choice(r->choices, value)) {
             snprintf(expected, sizeof expected, "one of %s", r->choices);
             return bad(o, s, value, expected);
@@ -401,6 +397,11 @@ int qvl_options_parse(struct qvl_options *o, enum qvl_command command, int argc,
         return rc;
     const struct qvl_command_row *c = &qvl_command_rows[command];
     size_t n = o->args.n;
+    if (o->model) {
+        o->env_model = o->model;
+        if (n && n == c->max_args) /* verify takes any number of goldens */
+            return usage(o, "unexpected argument \"%.80s\": --model names the model already", o->args.v[0]);
+    }
     if (n > c->max_args)
         return usage(o, "unexpected argument \"%.80s\"%s", o->args.v[c->max_args],
                      command == QVL_CMD_RUN ? "; pictures go with --image, the question with -p" : "");

@@ -34,7 +34,7 @@ struct qvl_options {
     enum qvl_command command;
     unsigned given; /* enum qvl_opt_mark */
     struct qvl_strings args; /* what is not an option */
-    const char *env_model;   /* QVL_MODEL, or NULL */
+    const char *env_model;   /* --model, else QVL_MODEL, else NULL */
     int help;
 
     const char *prompt, *messages, *system, *trace;
@@ -42,7 +42,8 @@ struct qvl_options {
     uint64_t max_tokens, top_k, seed, context, threads, min_pixels, max_pixels;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
     int greedy, no_draft, add_vision_id, no_memory_check, json, quiet, verbose;
-    const char *alpha, *precision, *vision_precision, *mmproj, *cpu;
+    const char *alpha, *precision, *vision_precision, *mmproj, *cpu, *image_cache;
+    int no_cache;
 
     const char *template_file, *tools; /* tokenize */
     int decode, skip_special, plain, no_generation_prompt;

@@ -71,7 +71,8 @@ static void later_versions(void **state)
         REFUSE_RUN(2, "not in this version", names[i], "x");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         REFUSE(2, "not in this version", commands[i], MODEL);
-    REFUSE_RUN(2, "not in this version", "--precision", "q4");
+    REFUSE_RUN(2, "one of", "--precision", "q5");
+    REFUSE_RUN(2, "one of", "--vision-precision", "q4");
 }
 
 static void broken_models(void **state)
