@@ -202,6 +202,19 @@ static int do_open(qvl_err *err)
     return rc;
 }
 
+/* GGUF: found in a folder, two shards and a vision file. */
+static int do_open_gguf(qvl_err *err)
+{
+    qvl_model *m = NULL;
+    qvl_model_params p;
+    qvl_model_params_default(&p);
+    p.path = QVL_SOURCE_DIR "/tests/golden/models/gguf-moe";
+    p.no_memory_check = 1;
+    int rc = qvl_model_open(&m, &p, err);
+    qvl_model_close(&m);
+    return rc;
+}
+
 static int do_inspect(qvl_err *err)
 {
     char *json = NULL;
@@ -367,6 +380,8 @@ int main(void)
     }
     sweep("open, memory", do_open, &alloc_countdown, &alloc_calls, 300);
     sweep("open, files", do_open, &io_countdown, &io_calls, 1000);
+    sweep("open GGUF, memory", do_open_gguf, &alloc_countdown, &alloc_calls, 600);
+    sweep("open GGUF, files", do_open_gguf, &io_countdown, &io_calls, 300);
     sweep("render, memory", do_render, &alloc_countdown, &alloc_calls, 1000);
     sweep("pictures, memory", do_pictures, &alloc_countdown, &alloc_calls, 600);
     sweep("pictures, files", do_pictures, &io_countdown, &io_calls, 200);

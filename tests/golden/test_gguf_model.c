@@ -297,6 +297,46 @@ static void sizes_are_told(void **state)
     qvl_model_close(&m);
 }
 
+static void keep_logits(void *ud, const qvl_verify_row *row)
+{
+    if (strcmp(row->name, "logits") == 0)
+        *(double *)ud = row->rel_l2;
+}
+
+/* Block matrices become q8 and q4 without a detour through whole matrices of numbers; q8 is close to the file's own values. */
+static void packed(void **state)
+{
+    static const char *const names[] = {"gguf-kmix", "gguf-moe", "gguf-fused"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (int q4 = 0; q4 < 2; q4++) {
+            char model[256], golden[256];
+            qvl_model *m;
+            qvl_model_params p;
+            qvl_session_params sp;
+            qvl_model_info info = {.struct_size = sizeof info};
+            qvl_err err = {0};
+            double logits = NAN;
+            int ok;
+            snprintf(model, sizeof model, "%s%s", MODELS, names[i]);
+            snprintf(golden, sizeof golden, "%s/tests/golden/%s/one.safetensors", QVL_SOURCE_DIR, names[i]);
+            qvl_model_params_default(&p);
+            p.path = model;
+            p.precision = q4 ? QVL_PRECISION_Q4 : QVL_PRECISION_Q8;
+            p.no_cache = 1;
+            if (qvl_model_open(&m, &p, &err))
+                fail_msg("%s: %s", model, err.msg);
+            assert_int_equal(qvl_model_get_info(m, &info, &err), 0);
+            assert_true(info.weight_bytes < 1 << 20); /* what is replaced no longer counts, and never less than nothing is left */
+            qvl_session_params_default(&sp);
+            sp.n_ctx = 512;
+            assert_int_equal(qvl_verify(m, &sp, golden, keep_logits, &logits, &ok, &err), 0);
+            print_message("%s %s: logits off by %.4f\n", names[i], q4 ? "q4" : "q8", logits);
+            assert_true(logits < (q4 ? 0.7 : 0.1)); /* q4 of random weights is coarse: only nonsense is excluded */
+            qvl_model_close(&m);
+        }
+}
+
 /* A folder is described as a model, a file by its keys and tensors. */
 static void inspected(void **state)
 {
@@ -322,7 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ways_to_name_a_model), cmocka_unit_test(finding_the_vision_half),      cmocka_unit_test(contradictions),
         cmocka_unit_test(sizes_are_told),       cmocka_unit_test(same_text_side_as_the_folder),
-        cmocka_unit_test(inspected),
+        cmocka_unit_test(inspected),            cmocka_unit_test(packed),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
