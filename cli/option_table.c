@@ -200,5 +200,5 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
          .max_args = 1},
 };
 
-const char qvl_later_options[] = "video fps kv threads-vision device text vision mmproj";
+const char qvl_later_options[] = "video fps kv threads-vision device vision";
 const char qvl_later_commands[] = "serve batch pack pull";
