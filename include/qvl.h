@@ -140,7 +140,7 @@ typedef struct qvl_session_params {
     size_t struct_size;
     uint32_t n_ctx;             /* positions in the KV cache; 0 = up to 32768 (or the model's maximum), of which memory is
                                    taken only as the conversation grows */
-    uint32_t n_threads;         /* 0 = as many as the affinity mask and the container's quota give */
+    uint32_t n_threads;         /* 0 = as many as the affinity mask and the container's quota give and the model can use */
     uint32_t n_chunk;           /* prompt tokens computed at once; 0 = 512 */
     uint64_t min_pixels, max_pixels; /* of a resized picture; 0 = from preprocessor_config.json. The maximum wins */
     qvl_alpha alpha;            /* what to do with transparent pictures */

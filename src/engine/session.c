@@ -9,6 +9,7 @@
 #include "engine/internal.h"
 
 enum { AUTO_CONTEXT = 32768, AUTO_CHECKED = 4096, DEFAULT_CHUNK = 512 };
+#define THREAD_BYTES ((uint64_t)32 << 20) /* weights that a thread should have to itself */
 
 void qvl_session_params_default(qvl_session_params *p) { *p = (qvl_session_params){.struct_size = sizeof *p}; }
 
@@ -27,8 +28,12 @@ static int complete_params(qvl_session_params *p, const struct qvl_model *m, con
         return qvl_fail(err, QVL_E_ARG, "a context of %u tokens, the model's limit is %d", p->n_ctx, t->max_positions);
     if (!p->n_ctx)
         p->n_ctx = t->max_positions < AUTO_CONTEXT ? (uint32_t)t->max_positions : AUTO_CONTEXT;
-    if (!p->n_threads)
+    if (!p->n_threads) { /* meeting at barriers costs small models more than a second thread brings */
+        uint64_t useful = 1 + (m->weights.mapped_bytes + m->weights.copied_bytes) / THREAD_BYTES;
         p->n_threads = qvl_cpu_threads();
+        if (p->n_threads > useful)
+            p->n_threads = (uint32_t)useful;
+    }
     if (p->n_threads > 1024)
         return qvl_fail(err, QVL_E_ARG, "%u threads, the limit is 1024", p->n_threads);
     if (!p->n_chunk)
