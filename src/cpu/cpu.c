@@ -11,7 +11,8 @@
 #include "base/mem.h"
 #include "cpu/cgroup.h"
 
-static const char *const level_names[QVL_CPU_LEVELS] = {"ref", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16"};
+static const char *const level_names[QVL_CPU_LEVELS] = {"ref", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16",
+                                                        "neon_dotprod"};
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -44,6 +45,14 @@ static unsigned levels(void)
     set |= (unsigned)avx2 << QVL_CPU_AVX2 | (unsigned)(avx2 && BIT(a71, 4)) << QVL_CPU_AVX_VNNI;
     set |= (unsigned)avx512 << QVL_CPU_AVX512 | (unsigned)vnni512 << QVL_CPU_AVX512_VNNI;
     return set | (unsigned)(vnni512 && BIT(a71, 5)) << QVL_CPU_AVX512_BF16;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+static unsigned levels(void)
+{
+    const unsigned long dotprod = 1ul << 20; /* HWCAP_ASIMDDP */
+    return 1u << QVL_CPU_REF | (unsigned)((getauxval(AT_HWCAP) & dotprod) != 0) << QVL_CPU_NEON_DOTPROD;
 }
 #else
 static unsigned levels(void) { return 1u << QVL_CPU_REF; }
@@ -82,7 +91,8 @@ int qvl_cpu_level_parse(enum qvl_cpu_level *out, const char *name, qvl_err *err)
         *out = (enum qvl_cpu_level)i;
         return 0;
     }
-    return qvl_fail(err, QVL_E_ARG, "cpu level: found '%s', expected auto, ref, avx2, avx_vnni, avx512, avx512_vnni or avx512_bf16",
+    return qvl_fail(err, QVL_E_ARG,
+                    "cpu level: found '%s', expected auto, ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16 or neon_dotprod",
                     name);
 }
 

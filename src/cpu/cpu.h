@@ -15,10 +15,11 @@ enum qvl_cpu_level {
     QVL_CPU_AVX512,      /* AVX2 and AVX-512 F, BW, DQ, VL */
     QVL_CPU_AVX512_VNNI, /* AVX-512 with dot products of bytes */
     QVL_CPU_AVX512_BF16, /* AVX512_VNNI with dot products of bf16 */
+    QVL_CPU_NEON_DOTPROD, /* 64-bit ARM with dot products of bytes */
     QVL_CPU_LEVELS
 };
 
-/* Can this machine run the level? cpuid, and xgetbv for what the operating system saves. */
+/* Can this machine run the level? cpuid, and xgetbv for what the operating system saves; on ARM the kernel's list. */
 int qvl_cpu_has(enum qvl_cpu_level level);
 /* The best level of this machine. */
 enum qvl_cpu_level qvl_cpu_detect(void);

@@ -104,6 +104,8 @@ extern const struct qvl_attn_kernels qvl_attn_kernels_avx2, qvl_attn_kernels_avx
 extern const struct qvl_probe_kernels qvl_probe_kernels_avx2, qvl_probe_kernels_avx512, qvl_probe_kernels_avx512_bf16;
 extern const struct qvl_kernels qvl_kernels_avx2, qvl_kernels_avx_vnni, qvl_kernels_avx512, qvl_kernels_avx512_vnni,
     qvl_kernels_avx512_bf16;
+#elif defined(__aarch64__)
+extern const struct qvl_kernels qvl_kernels_neon_dotprod; /* plain C but for integer weights */
 #endif
 
 #endif
