@@ -1,4 +1,4 @@
-/* convert_q4.c - blocks of 4-bit codes (formats/nbits.h) -> q4 panels (kernels/quant.h).
+/* convert_q4.c - blocks of 4-bit codes (formats/nbits.h, GGUF's Q4_0) -> q4 panels (kernels/quant.h).
  *
  * A file has the codes of a row one after the other; q4 has those of 16 rows side by side, 8 inputs of a row in 32 bits:
  *   file   n0 n1 n2 n3 n4 n5 n6 n7     half bytes, low first
@@ -12,9 +12,28 @@
 #include "base/half.h"
 #include "formats/nbits.h"
 
+enum { Q4_0_BYTES = 18 }; /* f16 scale, then 16 bytes: inputs 0..15 in their low halves, 16..31 in their high ones */
+
+static const unsigned char *q4_0_block(const struct qvl_mat *m, int64_t row, int64_t k0)
+{
+    return (const unsigned char *)m->data + (size_t)((row * m->n_in + k0) / QVL_GROUP) * Q4_0_BYTES;
+}
+
+/* Q4_0 has q4's grid and its f16 scales; only infinities and NaN are left to the general way. */
+static int q4_0_finite(const struct qvl_mat *m)
+{
+    const unsigned char *p = m->data;
+    for (int64_t n = m->n_out * (m->n_in / QVL_GROUP); n > 0; n--, p += Q4_0_BYTES)
+        if ((p[1] & 0x7c) == 0x7c)
+            return 0;
+    return 1;
+}
+
 int qvl_convert_q4_can(const struct qvl_mat *m, int *exact)
 {
     const struct qvl_nbits *q = m->aux;
+    if (m->type == QVL_DT_GGML_Q4_0)
+        return *exact = q4_0_finite(m);
     *exact = 0;
     if (m->type != QVL_DT_NBITS4 || q->block % QVL_GROUP || !qvl_nbits_symmetric(q))
         return 0;
@@ -36,9 +55,24 @@ static uint32_t spread(uint32_t x)
     return (x | x << 4) & 0x0f0f0f0fu;
 }
 
-/* Codes of one group of a row, low half first, u = 8 behind the last input. */
-static void read_codes(uint32_t words[QVL_GROUP / 8], const struct qvl_nbits *q, int64_t row, int64_t k0)
+/* A whole group of Q4_0. */
+static void read_q4_0(uint32_t words[QVL_GROUP / 8], const unsigned char *qs)
 {
+    for (int i = 0; i < QVL_GROUP / 8; i++) {
+        words[i] = 0;
+        for (int k = 0; k < 8; k++)
+            words[i] |= (uint32_t)(i < 2 ? qs[8 * i + k] & 15 : qs[8 * (i - 2) + k] >> 4) << (4 * k);
+    }
+}
+
+/* Codes of one group of a row, low half first, u = 8 behind the last input. */
+static void read_codes(uint32_t words[QVL_GROUP / 8], const struct qvl_mat *m, int64_t row, int64_t k0)
+{
+    const struct qvl_nbits *q = m->aux;
+    if (m->type == QVL_DT_GGML_Q4_0) {
+        read_q4_0(words, q4_0_block(m, row, k0) + 2);
+        return;
+    }
     int64_t at = q->first + row * q->row + k0, n = q->n_in - k0 < QVL_GROUP ? q->n_in - k0 : QVL_GROUP;
     if (!q->is_signed && q->step == 1 && at % 2 == 0 && n == QVL_GROUP) {
         const unsigned char *p = q->codes + at / 2;
@@ -71,15 +105,24 @@ static void put(unsigned char *p, uint32_t x)
         p[i] = (unsigned char)(x >> (8 * i));
 }
 
+static float scale_of(const struct qvl_mat *m, int64_t row, int64_t k0)
+{
+    const struct qvl_nbits *q = m->aux;
+    if (m->type != QVL_DT_GGML_Q4_0)
+        return qvl_nbits_scale(q, row, k0 / q->block);
+    const unsigned char *p = q4_0_block(m, row, k0);
+    return qvl_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
+
 /* One group of one row into its lane of a unit; half 0 or 1. */
-static void convert_group(unsigned char *unit, const struct qvl_nbits *q, int64_t row, int lane, int half, int64_t k0,
+static void convert_group(unsigned char *unit, const struct qvl_mat *m, int64_t row, int lane, int half, int64_t k0,
                           struct qvl_quant_error *sum)
 {
     uint32_t words[QVL_GROUP / 8];
-    float s = qvl_nbits_scale(q, row, k0 / q->block);
+    float s = scale_of(m, row, k0);
     uint16_t h = qvl_f32_to_f16(s);
     double d = (double)s - (double)qvl_f16_to_f32(h);
-    read_codes(words, q, row, k0);
+    read_codes(words, m, row, k0);
     for (int i = 0; i < QVL_GROUP / 8; i++)
         put(unit + half * 256 + i * 64 + lane * 4, spread(words[i] & 0xffffu) | spread(words[i] >> 16) << 4);
     memcpy(unit + 512 + half * 32 + lane * 2, &h, 2);
@@ -90,7 +133,6 @@ static void convert_group(unsigned char *unit, const struct qvl_nbits *q, int64_
 
 struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_t row0, int64_t row1)
 {
-    const struct qvl_nbits *q = m->aux;
     const int64_t n_units = (m->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
     struct qvl_quant_error sum = {0};
     assert(row0 % QVL_PANEL_ROWS == 0 && (row1 % QVL_PANEL_ROWS == 0 || row1 == m->n_out) && row1 <= m->n_out);
@@ -104,7 +146,7 @@ struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_
                 memset(unit + 512, 0, QVL_Q4_UNIT_BYTES - 512);
             }
             for (int r = 0; r < rows && k0 < m->n_in; r++)
-                convert_group(unit, q, row + r, r, half, k0, &sum);
+                convert_group(unit, m, row + r, r, half, k0, &sum);
             if (half)
                 unit += QVL_Q4_UNIT_BYTES;
         }

@@ -13,6 +13,8 @@
 #include "base/mem.h"
 #include "formats/ggml_blocks.h"
 #include "formats/tensor_source.h"
+#include "kernels/quant.h"
+#include "model/convert_q4.h"
 
 static struct qvl_tensors *cases;
 
@@ -177,6 +179,42 @@ static void random_bytes_never_trap(void **state)
     }
 }
 
+/* A Q4_0 matrix is put into q4 without losing a bit, whatever codes its groups use; rows and inputs do not fill panels. */
+static void q4_0_is_q4(void **state)
+{
+    enum { ROWS = 37, IN = 96, BYTES = ROWS * IN / 32 * 18 };
+    unsigned char b[BYTES];
+    float want[IN], got[IN];
+    uint32_t r = 5;
+    int exact;
+    (void)state;
+    for (int i = 0; i < BYTES; i++) {
+        b[i] = (unsigned char)((r = r * 1664525 + 1013904223) >> 24);
+        if (i % 18 == 1) /* finite scales of either sign */
+            b[i] = (unsigned char)((b[i] & 0x83) | 0x28);
+        if (i % 18 > 1 && i / 18 % 3 == 0) /* groups that use the middle of the grid only */
+            b[i] = (unsigned char)(0x77 + (b[i] & 0x11));
+    }
+    struct qvl_mat m = {.data = b, .type = QVL_DT_GGML_Q4_0, .n_out = ROWS, .n_in = IN, .stride = IN}, q = m;
+    void *dst = qvl_calloc(qvl_quant_bytes(QVL_DT_Q4, ROWS, IN), 1);
+    assert_non_null(dst);
+    assert_int_equal(qvl_convert_q4_can(&m, &exact), 1);
+    assert_int_equal(exact, 1);
+    struct qvl_quant_error e = qvl_convert_q4(dst, &m, 0, 32), f = qvl_convert_q4(dst, &m, 32, ROWS);
+    assert_true(e.error + f.error == 0 && e.norm > 0);
+    q.data = dst;
+    q.type = QVL_DT_Q4;
+    for (int row = 0; row < ROWS; row++) {
+        qvl_ggml_type_of(QVL_DT_GGML_Q4_0)->to_f32(want, b + row * (IN / 32 * 18), IN);
+        qvl_quant_row(got, &q, row);
+        for (int i = 0; i < IN; i++)
+            assert_true(got[i] == want[i] && want[i] == want[i]);
+    }
+    b[19] |= 0x7c; /* an infinite scale, or NaN, is nothing that q4 has */
+    assert_int_equal(qvl_convert_q4_can(&m, &exact), 0);
+    qvl_mem_free(dst);
+}
+
 /* The two tables of sizes, and what is not in them. */
 static void sizes_agree(void **state)
 {
@@ -202,7 +240,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_bit_for_bit),   cmocka_unit_test(encodes_bit_for_bit), cmocka_unit_test(check_vectors),
-        cmocka_unit_test(random_bytes_never_trap), cmocka_unit_test(sizes_agree),
+        cmocka_unit_test(random_bytes_never_trap), cmocka_unit_test(sizes_agree), cmocka_unit_test(q4_0_is_q4),
     };
     return cmocka_run_group_tests(tests, open_cases, close_cases);
 }

@@ -116,9 +116,9 @@ def text_keys(f, arch, folder, config, sections=True):
     f.key("general.type", "model", V.STRING)
     f.key("general.name", os.path.basename(folder), V.STRING)
     gen = read_json(folder, "generation_config.json")
-    f.key("general.sampling.top_k", gen["top_k"], V.INT32)
-    f.key("general.sampling.top_p", gen["top_p"], V.FLOAT32)
-    f.key("general.sampling.temp", gen["temperature"], V.FLOAT32)
+    for name, key, kind in (("top_k", "top_k", V.INT32), ("top_p", "top_p", V.FLOAT32), ("temperature", "temp", V.FLOAT32)):
+        if name in gen:
+            f.key("general.sampling." + key, gen[name], kind)
     u32 = {"block_count": t["num_hidden_layers"], "context_length": t["max_position_embeddings"],
            "embedding_length": t["hidden_size"], "feed_forward_length": t["intermediate_size"],
            "attention.head_count": t["num_attention_heads"], "attention.head_count_kv": t["num_key_value_heads"],
