@@ -102,8 +102,8 @@ void qvl_answer_figures(char *out, size_t size, const qvl_result *r)
     ADD(" · %zu token%s", r->n_ids, r->n_ids == 1 ? "" : "s");
     if (r->n_ids > 1 && r->decode_ms > 0) /* the first token comes from the prompt's logits */
         ADD(" %.1f tok/s", (double)(r->n_ids - 1) / r->decode_ms * 1e3);
-    if (r->n_drafted)
-        ADD(" (%u of %u drafted were right)", r->n_accepted, r->n_drafted);
+    if (r->n_accepted)
+        ADD(" (%u at once)", r->n_accepted);
     if (bytes)
         ADD(" · peak %s", qvl_ui_bytes(peak, sizeof peak, bytes));
     if (r->finish == QVL_FINISH_LENGTH)
