@@ -85,6 +85,9 @@ int qvl_model_widen(struct qvl_model *m, const qvl_model_params *p, qvl_err *err
 /* ---- model_text.c */
 /* The tensors of the model with those of the decoder at p->text. */
 int qvl_model_text_source(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
+/* How a large decoder from elsewhere runs when nobody says: in q4 where that has its very codes, else in q8; AUTO when it is not
+ * quantised. */
+qvl_precision qvl_model_text_precision(const struct qvl_model *m);
 
 /* ---- memory.c */
 /* Refuses (QVL_E_NOMEM, with the numbers and `advice`) when need bytes more cannot be had. `what` says what for. */

@@ -103,14 +103,19 @@ static int folder_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err 
     }
     if (p->mmproj)
         return qvl_fail(err, QVL_E_ARG, "%s: an mmproj goes with a GGUF model only", m->dir);
-    QVL_TRY(qvl_config_load(&m->config, m->dir, err));
+    int rc = qvl_config_load(&m->config, m->dir, err);
+    if (rc == QVL_E_NOTFOUND && qvl_onnx_model_is(m->dir))
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: a folder of ONNX Runtime GenAI has the text decoder only: give the Hugging Face "
+                        "folder as the model, and this one as its text decoder (--text)", m->dir);
+    QVL_TRY(rc);
     QVL_TRY(qvl_tokenizer_open(&m->tokenizer, m->dir, err));
     return qvl_template_open(&m->template, m->dir, err);
 }
 
-static int open_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_err *err)
 {
     enum qvl_cpu_level level;
+    qvl_model_params chosen = *given, *p = &chosen;
     m->no_memory_check = p->no_memory_check;
     QVL_TRY(qvl_cpu_level_parse(&level, p->cpu, err));
     m->kernels = qvl_kernels_get(level);
@@ -131,6 +136,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *e
         QVL_TRY(load_weights(m, p, err));
     if (is_packed(p->vision_precision))
         return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32 or bf16 arithmetic only");
+    if (p->text && p->precision == QVL_PRECISION_AUTO && m->weights.mapped_bytes > AUTO_F32_BYTES)
+        p->precision = qvl_model_text_precision(m);
     if (is_packed(p->precision) && !p->no_weights)
         QVL_TRY(qvl_model_pack(m, p, err));
     uint64_t bytes = m->weights.mapped_bytes + m->weights.copied_bytes;

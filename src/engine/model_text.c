@@ -2,6 +2,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "engine/internal.h"
+#include "model/convert_q4.h"
+#include "model/foreign.h"
 
 int qvl_model_text_source(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
@@ -17,4 +19,19 @@ int qvl_model_text_source(struct qvl_model *m, const qvl_model_params *p, qvl_er
     m->tensors = m->onnx.tensors; /* moved */
     m->onnx.tensors = NULL;
     return 0;
+}
+
+qvl_precision qvl_model_text_precision(const struct qvl_model *m)
+{
+    const int n = m->config.text.n_layer, some[] = {0, n / 2, n - 1}; /* exports treat first and last layers differently, or all alike */
+    int foreign = 0, in_order = 1, exact;
+    for (int i = 0; i < 3; i++) {
+        const struct qvl_layer_weights *l = &m->weights.text.layers[some[i]];
+        const struct qvl_mat *mats[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        for (size_t k = 0; k < QVL_COUNT(mats); k++) {
+            foreign |= qvl_dtype_is_foreign(mats[k]->type);
+            in_order = in_order && qvl_dtype_is_foreign(mats[k]->type) && qvl_convert_q4_can(mats[k], &exact);
+        }
+    }
+    return !foreign ? QVL_PRECISION_AUTO : in_order ? QVL_PRECISION_Q4 : QVL_PRECISION_Q8;
 }

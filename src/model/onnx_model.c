@@ -176,10 +176,11 @@ static struct qvl_tensor *find(struct builder *b, const char *name)
     return NULL;
 }
 
-/* The vision half, and what the export left out. */
-static void take_rest(struct builder *b, const struct qvl_tensors *rest)
+/* The vision half, and what the export left out. Of those files no more is used, and counted. */
+static int take_rest(struct builder *b, const struct qvl_tensors *rest)
 {
     struct qvl_tensors *t = b->m->tensors;
+    size_t bytes = 0;
     int no_embed = !find(b, embed_name), no_head = !find(b, head_name) && !b->c->text.tied;
     for (size_t i = 0; rest && i < qvl_tensors_count(rest); i++) {
         const struct qvl_tensor *r = qvl_tensors_at(rest, i);
@@ -192,7 +193,12 @@ static void take_rest(struct builder *b, const struct qvl_tensors *rest)
         if (embed || head)
             t->list[t->n].name = embed ? embed_name : head_name;
         t->n++;
+        bytes += r->bytes;
     }
+    struct qvl_tensor_file *f = rest ? qvl_tensors_add_file(t, qvl_tensors_path(rest)) : NULL;
+    if (f)
+        f->size = bytes;
+    return f || !rest ? 0 : qvl_fail_nomem(b->err, sizeof *f, "the list of files");
 }
 
 /* Files of the set, for sizes in messages and memory checks; they are open elsewhere. */
@@ -218,7 +224,6 @@ static int collect(struct builder *b, const struct qvl_tensors *rest)
     QVL_TRY(qvl_tensors_new(&m->tensors, m->path, err));
     QVL_TRY(list_files(m->tensors, qvl_onnx_tensors(m->graph), err));
     QVL_TRY(list_files(m->tensors, m->embedding ? qvl_onnx_tensors(m->embedding) : NULL, err));
-    QVL_TRY(list_files(m->tensors, rest, err));
     QVL_TRY(qvl_tensors_reserve(m->tensors, b->cap + 1 + (rest ? qvl_tensors_count(rest) : 0), err));
     b->names = m->tensors->files[0].strings = qvl_alloc(b->cap, NAME_BYTES);
     m->nbits = qvl_calloc(b->cap, sizeof *m->nbits);
@@ -230,7 +235,7 @@ static int collect(struct builder *b, const struct qvl_tensors *rest)
         b->o = m->embedding;
         QVL_TRY(walk(b, 1));
     }
-    take_rest(b, rest);
+    QVL_TRY(take_rest(b, rest));
     embed = find(b, embed_name);
     head = find(b, head_name);
     if (!embed && head && b->c->text.tied) { /* nothing else holds a table: one matrix serves as both */
