@@ -22,7 +22,8 @@ static int read_list(struct qvl_token_text **out, size_t *n, const struct qvl_gg
     if (!list.at)
         return qvl_gguf_missing(g, key, err);
     if (list.left > MAX_TOKENS)
-        return qvl_fail(err, QVL_E_LIMIT, "%s: %s: found %zu strings, the limit is %d", qvl_gguf_path(g), key, list.left, MAX_TOKENS);
+        return qvl_fail(err, QVL_E_LIMIT, "%s: %s: found %zu strings, the limit is %d", qvl_gguf_path(g), key, list.left,
+                        MAX_TOKENS);
     *out = qvl_alloc(list.left, sizeof **out);
     if (!*out)
         return qvl_fail_nomem(err, list.left * sizeof **out, key);
@@ -38,7 +39,8 @@ static int32_t guess_kind(const struct qvl_token_text *t, size_t id)
     size_t n = (size_t)snprintf(name, sizeof name, "[PAD%zu]", id);
     if (t->len == n && memcmp(t->s, name, n) == 0)
         return QVL_KIND_UNUSED;
-    return t->len > 4 && memcmp(t->s, "<|", 2) == 0 && memcmp(t->s + t->len - 2, "|>", 2) == 0 ? QVL_KIND_CONTROL : QVL_KIND_NORMAL;
+    return t->len > 4 && memcmp(t->s, "<|", 2) == 0 && memcmp(t->s + t->len - 2, "|>", 2) == 0 ? QVL_KIND_CONTROL
+                                                                                               : QVL_KIND_NORMAL;
 }
 
 static int read_kinds(int32_t **out, const struct qvl_gguf *g, const struct qvl_token_text *tokens, size_t n_tokens, qvl_err *err)
@@ -50,7 +52,8 @@ static int read_kinds(int32_t **out, const struct qvl_gguf *g, const struct qvl_
         return qvl_fail_nomem(err, n_tokens * sizeof *kinds, key);
     QVL_TRY(qvl_gguf_ints(g, key, QVL_KIND_NORMAL, QVL_KIND_BYTE, (int)n_tokens, kinds, &n, err));
     if (n >= 0 && (size_t)n != n_tokens)
-        return qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %d values, but there are %zu tokens", qvl_gguf_path(g), key, n, n_tokens);
+        return qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %d values, but there are %zu tokens", qvl_gguf_path(g), key, n,
+                        n_tokens);
     for (size_t i = 0; n < 0 && i < n_tokens; i++)
         kinds[i] = guess_kind(&tokens[i], i);
     return 0;
@@ -92,8 +95,8 @@ static int open_tokenizer(struct qvl_model *m, qvl_err *err)
         l.n_tokens = rows;
     QVL_TRY_DONE(qvl_tokenizer_from_lists(&m->tokenizer, &l, &n_skipped, qvl_gguf_path(g), err));
     if (n_skipped && m->gguf.tensors)
-        qvl_tensors_warn(m->gguf.tensors, "%s: tokenizer.ggml.merges: %zu of %zu are no pairs of tokens", qvl_gguf_path(g), n_skipped,
-                         l.n_merges);
+        qvl_tensors_warn(m->gguf.tensors, "%s: tokenizer.ggml.merges: %zu of %zu are no pairs of tokens", qvl_gguf_path(g),
+                         n_skipped, l.n_merges);
 done:
     qvl_mem_free(tokens);
     qvl_mem_free(merges);

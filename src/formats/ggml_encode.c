@@ -90,7 +90,7 @@ static unsigned char *put_codes(unsigned char *p, const unsigned *q, int five)
     return p;
 }
 
-/* d = extreme / -half, q = trunc(x/d + half + 0.5): the extreme itself gets code 0 exactly */
+/* d = extreme / -half, q = trunc(x/d + half + 0.5): the extreme itself has code 0 exactly */
 static void encode_signed(unsigned char *p, const float *src, int64_t n, int half)
 {
     unsigned q[QK];

@@ -79,7 +79,8 @@ static int shard_path(char **out, const char *path, const struct shard *s, int n
     size_t n = strlen(path);
     snprintf(tail, sizeof tail, "-%05d-of-%05d.gguf", s->no + 1, s->count);
     if (n <= strlen(tail) || strcmp(path + n - strlen(tail), tail) != 0)
-        return qvl_fail(err, QVL_E_FORMAT, "%s: is shard %d of %d, but its name does not end in %s, so the others cannot be found", path,
+        return qvl_fail(err, QVL_E_FORMAT,
+                        "%s: is shard %d of %d, but its name does not end in %s, so the others cannot be found", path,
                         s->no + 1, s->count, tail);
     *out = qvl_strdup(path);
     if (!*out)
@@ -97,15 +98,16 @@ static int add_shards(struct qvl_gguf *g, const char *path, const struct shard *
         QVL_TRY(shard_path(&name, path, first, i, err));
         int rc = add_path(g, name, &s, err);
         if (rc == 0 && (s.no != i || s.count != first->count))
-            rc = qvl_fail(err, QVL_E_FORMAT, "%s: says it is shard %d of %d, expected %d of %d", name, s.no + 1, s.count, i + 1, first->count);
+            rc = qvl_fail(err, QVL_E_FORMAT, "%s: says it is shard %d of %d, expected %d of %d", name, s.no + 1, s.count,
+                          i + 1, first->count);
         else if (rc == QVL_E_NOTFOUND)
             rc = qvl_fail(err, rc, "%s: the model is split into %d files, and this one is missing", name, first->count);
         qvl_mem_free(name);
         QVL_TRY(rc);
     }
     if (first->n_tensors >= 0 && (size_t)first->n_tensors != g->tensors->n)
-        return qvl_fail(err, QVL_E_FORMAT, "%s: split.tensors.count: found %d, but the %d shards hold %zu tensors", path, first->n_tensors,
-                        first->count, g->tensors->n);
+        return qvl_fail(err, QVL_E_FORMAT, "%s: split.tensors.count: found %d, but the %d shards hold %zu tensors", path,
+                        first->n_tensors, first->count, g->tensors->n);
     return 0;
 }
 

@@ -32,8 +32,8 @@ int qvl_gguf_missing(const struct qvl_gguf *g, const char *key, qvl_err *err)
 
 static int wrong_type(const struct qvl_gguf *g, const struct qvl_gguf_value *v, const char *expected, qvl_err *err)
 {
-    return qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %s%s, expected %s", qvl_gguf_path(g), v->key, v->is_list ? "a list of " : "",
-                    qvl_gguf_types[v->type].name, expected);
+    return qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %s%s, expected %s", qvl_gguf_path(g), v->key,
+                    v->is_list ? "a list of " : "", qvl_gguf_types[v->type].name, expected);
 }
 
 static uint64_t bits_at(const struct qvl_gguf_value *v, size_t i)
@@ -78,13 +78,14 @@ static int real_at(const struct qvl_gguf_value *v, size_t i, double *out)
     return 0;
 }
 
-static int range_int(const struct qvl_gguf *g, const struct qvl_gguf_value *v, size_t i, int64_t lo, int64_t hi, int64_t *out, qvl_err *err)
+static int range_int(const struct qvl_gguf *g, const struct qvl_gguf_value *v, size_t i, int64_t lo, int64_t hi,
+                     int64_t *out, qvl_err *err)
 {
     if (!int_at(v, i, out))
         return wrong_type(g, v, "integers", err);
     if (*out < lo || *out > hi)
-        return qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %" PRId64 ", expected %" PRId64 " to %" PRId64, qvl_gguf_path(g), v->key, *out, lo,
-                        hi);
+        return qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %" PRId64 ", expected %" PRId64 " to %" PRId64, qvl_gguf_path(g),
+                        v->key, *out, lo, hi);
     return 0;
 }
 
@@ -101,8 +102,8 @@ int qvl_gguf_int(const struct qvl_gguf *g, const char *key, int64_t lo, int64_t 
         int64_t other;
         QVL_TRY(range_int(g, v, i, lo, hi, &other, err));
         if (other != *out)
-            return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: %s: found different values by layer (%" PRId64 " and %" PRId64 ")", qvl_gguf_path(g),
-                            key, *out, other);
+            return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: %s: found different values by layer (%" PRId64 " and %" PRId64 ")",
+                            qvl_gguf_path(g), key, *out, other);
     }
     return 0;
 }
@@ -115,7 +116,8 @@ int qvl_gguf_i32(const struct qvl_gguf *g, const char *key, int lo, int hi, int6
     return 0;
 }
 
-static int range_real(const struct qvl_gguf *g, const struct qvl_gguf_value *v, size_t i, double lo, double hi, double *out, qvl_err *err)
+static int range_real(const struct qvl_gguf *g, const struct qvl_gguf_value *v, size_t i, double lo, double hi, double *out,
+                      qvl_err *err)
 {
     double x = 0;
     if (!real_at(v, i, &x))
@@ -165,7 +167,8 @@ static int find_list(const struct qvl_gguf *g, const char *key, size_t max, cons
     if (v && !v->is_list)
         return wrong_type(g, v, "a list", err);
     if (v && v->count > max)
-        return qvl_fail(err, QVL_E_LIMIT, "%s: %s: found %zu elements, expected at most %zu", qvl_gguf_path(g), key, v->count, max);
+        return qvl_fail(err, QVL_E_LIMIT, "%s: %s: found %zu elements, expected at most %zu", qvl_gguf_path(g), key,
+                        v->count, max);
     return 0;
 }
 

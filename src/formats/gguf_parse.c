@@ -46,8 +46,8 @@ struct cursor {
 static int take(struct cursor *c, size_t n, const unsigned char **out, const char *what)
 {
     if (n > c->n - c->at)
-        return qvl_fail(c->err, QVL_E_FORMAT, "%s: cut short at byte %zu: %s needs %zu bytes, there are %zu", c->file, c->at, what, n,
-                        c->n - c->at);
+        return qvl_fail(c->err, QVL_E_FORMAT, "%s: cut short at byte %zu: %s needs %zu bytes, there are %zu", c->file, c->at,
+                        what, n, c->n - c->at);
     *out = c->p + c->at;
     c->at += n;
     return 0;
@@ -76,7 +76,8 @@ static int take_string(struct cursor *c, const unsigned char **s, size_t *len, c
     uint64_t n;
     QVL_TRY(take_uint(c, 8, &n, what));
     if (n > MAX_COUNT)
-        return qvl_fail(c->err, QVL_E_LIMIT, "%s: %s: found a string of %" PRIu64 " bytes, the limit is %d", c->file, what, n, MAX_COUNT);
+        return qvl_fail(c->err, QVL_E_LIMIT, "%s: %s: found a string of %" PRIu64 " bytes, the limit is %d", c->file, what,
+                        n, MAX_COUNT);
     QVL_TRY(take(c, (size_t)n, s, what));
     *len = (size_t)n;
     return 0;
@@ -98,12 +99,15 @@ static int header(struct cursor *c, size_t *n_tensors, size_t *n_kv)
     QVL_TRY(take_uint(c, 8, &nt, "the header"));
     QVL_TRY(take_uint(c, 8, &nk, "the header"));
     if (nt > MAX_TENSORS)
-        return qvl_fail(c->err, QVL_E_LIMIT, "%s: number of tensors: found %" PRId64 ", the limit is %d", c->file, (int64_t)nt, MAX_TENSORS);
+        return qvl_fail(c->err, QVL_E_LIMIT, "%s: number of tensors: found %" PRId64 ", the limit is %d", c->file,
+                        (int64_t)nt, MAX_TENSORS);
     if (nk > MAX_KV)
-        return qvl_fail(c->err, QVL_E_LIMIT, "%s: number of keys: found %" PRId64 ", the limit is %d", c->file, (int64_t)nk, MAX_KV);
+        return qvl_fail(c->err, QVL_E_LIMIT, "%s: number of keys: found %" PRId64 ", the limit is %d", c->file, (int64_t)nk,
+                        MAX_KV);
     if (nk * MIN_KV_BYTES + nt * MIN_INFO_BYTES > c->n - c->at)
-        return qvl_fail(c->err, QVL_E_FORMAT, "%s: cut short: %" PRIu64 " keys and %" PRIu64 " tensors do not fit into %zu bytes", c->file,
-                        nk, nt, c->n);
+        return qvl_fail(c->err, QVL_E_FORMAT,
+                        "%s: cut short: %" PRIu64 " keys and %" PRIu64 " tensors do not fit into %zu bytes", c->file, nk, nt,
+                        c->n);
     *n_tensors = (size_t)nt;
     *n_kv = (size_t)nk;
     return 0;
@@ -133,7 +137,8 @@ static int take_list(struct cursor *c, struct qvl_gguf_value *v, const char *wha
                         type == QVL_GGUF_ARRAY ? "lists of lists are not supported" : "unknown");
     unsigned width = qvl_gguf_types[type].bytes;
     if (count > MAX_COUNT)
-        return qvl_fail(c->err, QVL_E_LIMIT, "%s: %s: found a list of %" PRIu64 " elements, the limit is %d", c->file, what, count, MAX_COUNT);
+        return qvl_fail(c->err, QVL_E_LIMIT, "%s: %s: found a list of %" PRIu64 " elements, the limit is %d", c->file, what,
+                        count, MAX_COUNT);
     v->type = (enum qvl_gguf_type)type;
     v->is_list = 1;
     v->count = (size_t)count;
@@ -164,7 +169,8 @@ static int take_pair(struct cursor *c, struct qvl_gguf_value *v, char **strings)
     *strings += len + 1;
     QVL_TRY(take_u32(c, &type, v->key));
     if (type >= QVL_GGUF_N_TYPES)
-        return qvl_fail(c->err, QVL_E_FORMAT, "%s: %s: found type %" PRIu32 ", known are 0 to %d", c->file, v->key, type, QVL_GGUF_N_TYPES - 1);
+        return qvl_fail(c->err, QVL_E_FORMAT, "%s: %s: found type %" PRIu32 ", known are 0 to %d", c->file, v->key, type,
+                        QVL_GGUF_N_TYPES - 1);
     if (type == QVL_GGUF_ARRAY)
         return take_list(c, v, v->key);
     v->type = (enum qvl_gguf_type)type;
@@ -203,8 +209,8 @@ static int alignment(struct cursor *c, const struct qvl_gguf_value *kv, size_t n
                             kv[i].is_list ? "a list of " : "", qvl_gguf_types[kv[i].type].name);
         *out = (size_t)p[0] | (size_t)p[1] << 8 | (size_t)p[2] << 16 | (size_t)p[3] << 24;
         if (!*out || (*out & (*out - 1)) || *out > MAX_ALIGNMENT)
-            return qvl_fail(c->err, QVL_E_FORMAT, "%s: general.alignment: found %zu, expected a power of two up to %d", c->file, *out,
-                            MAX_ALIGNMENT);
+            return qvl_fail(c->err, QVL_E_FORMAT, "%s: general.alignment: found %zu, expected a power of two up to %d",
+                            c->file, *out, MAX_ALIGNMENT);
     }
     return 0;
 }
@@ -219,12 +225,14 @@ static int measure(struct cursor *c, struct qvl_tensor *t, uint32_t id)
     if (!type) {
         const char *why = (id >= 4 && id <= 5) || (id >= 31 && id <= 38) ? "it was removed from the format"
                         : (id >= 97 && id <= 399) ? "a fork-specific type" : "unknown";
-        return qvl_fail(c->err, QVL_E_UNSUPPORTED, "%s: tensor %s: type %" PRIu32 " is not supported (%s)", c->file, t->name, id, why);
+        return qvl_fail(c->err, QVL_E_UNSUPPORTED, "%s: tensor %s: type %" PRIu32 " is not supported (%s)", c->file, t->name,
+                        id, why);
     }
     t->type = type->type;
     t->type_name = type->name;
     if (row % type->elems)
-        return qvl_fail(c->err, QVL_E_FORMAT, "%s: tensor %s: found rows of %zu elements, expected a multiple of %" PRIu32 " for %s", c->file,
+        return qvl_fail(c->err, QVL_E_FORMAT,
+                        "%s: tensor %s: found rows of %zu elements, expected a multiple of %" PRIu32 " for %s", c->file,
                         t->name, row, type->elems, type->name);
     for (int i = 0; i < t->rank; i++)
         if (qvl_mul_size(&n, n, (size_t)t->shape[i]))
@@ -246,8 +254,8 @@ static int take_info(struct cursor *c, struct qvl_tensor *t, char **strings)
     *strings += len + 1;
     QVL_TRY(take_u32(c, &rank, t->name));
     if (rank > MAX_RANK)
-        return qvl_fail(c->err, QVL_E_FORMAT, "%s: tensor %s: found %" PRIu32 " dimensions, at most %d are allowed", c->file, t->name, rank,
-                        MAX_RANK);
+        return qvl_fail(c->err, QVL_E_FORMAT, "%s: tensor %s: found %" PRIu32 " dimensions, at most %d are allowed", c->file,
+                        t->name, rank, MAX_RANK);
     t->rank = (int)rank;
     for (int i = t->rank; i-- > 0;) { /* the fastest dimension comes first in the file */
         uint64_t ne;
@@ -273,11 +281,12 @@ static int place(struct cursor *c, struct qvl_tensor *list, size_t n, size_t ali
         struct qvl_tensor *t = &list[i];
         size_t left;
         if (t->offset != want)
-            return qvl_fail(c->err, QVL_E_FORMAT, "%s: tensor %s: found at offset %" PRIu64 ", expected %zu", c->file, t->name, t->offset, want);
+            return qvl_fail(c->err, QVL_E_FORMAT, "%s: tensor %s: found at offset %" PRIu64 ", expected %zu", c->file,
+                            t->name, t->offset, want);
         left = start <= c->n && want <= c->n - start ? c->n - start - want : 0;
         if (t->bytes > left)
-            return qvl_fail(c->err, QVL_E_FORMAT, "%s: tensor %s: needs %zu bytes, %zu are left (the file is cut short?)", c->file, t->name,
-                            t->bytes, left);
+            return qvl_fail(c->err, QVL_E_FORMAT, "%s: tensor %s: needs %zu bytes, %zu are left (the file is cut short?)",
+                            c->file, t->name, t->bytes, left);
         t->offset = start + want;
         t->data = c->p + t->offset;
         want += t->bytes; /* inside the file; rounding up cannot overflow, either, or there is no next tensor */
@@ -305,7 +314,8 @@ static int describe(struct qvl_tensor_file *f, const struct qvl_gguf_value *kv, 
 }
 
 /* Everything behind the header, once the names have found room. */
-static int body(struct cursor *c, struct qvl_tensors *t, struct qvl_tensor_file *f, struct qvl_gguf_value *kv, size_t n_kv, size_t n_tensors)
+static int body(struct cursor *c, struct qvl_tensors *t, struct qvl_tensor_file *f, struct qvl_gguf_value *kv, size_t n_kv,
+                size_t n_tensors)
 {
     char *strings = f->strings;
     size_t align;

@@ -38,10 +38,14 @@ static int get_int(struct keys *k, const char *tail, int hi, int64_t def, int *o
 
 static int conflict(struct keys *k, const char *tail, int found, const char *other, int expected)
 {
-    return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d, but %s says %d", qvl_gguf_path(k->g), key(k, tail), found, other, expected);
+    return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d, but %s says %d", qvl_gguf_path(k->g), key(k, tail), found,
+                    other, expected);
 }
 
-static const struct qvl_tensor *tensor(const struct qvl_gguf *g, const char *name) { return qvl_tensors_find(qvl_gguf_tensors(g), name); }
+static const struct qvl_tensor *tensor(const struct qvl_gguf *g, const char *name)
+{
+    return qvl_tensors_find(qvl_gguf_tensors(g), name);
+}
 
 /* ---------------------------------------------------------------- what kind of file */
 
@@ -53,12 +57,14 @@ int qvl_gguf_text_arch(const struct qvl_gguf *g, const char **arch, qvl_err *err
     if (!name.s)
         return qvl_gguf_missing(g, "general.architecture", err);
     if (qvl_gguf_text_is(name, "clip"))
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: is the vision half of a model (mmproj): open the text model and name this file as its "
-                        "mmproj", qvl_gguf_path(g));
+        return qvl_fail(err, QVL_E_UNSUPPORTED,
+                        "%s: is the vision half of a model (mmproj): open the text model and name this file as its "
+                        "mmproj",
+                        qvl_gguf_path(g));
     *arch = qvl_gguf_text_is(name, "qwen3vl") ? "qwen3vl" : qvl_gguf_text_is(name, "qwen3vlmoe") ? "qwen3vlmoe" : NULL;
     if (!*arch)
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: general.architecture: found %.*s, expected qwen3vl or qwen3vlmoe", qvl_gguf_path(g),
-                        (int)(name.len < 64 ? name.len : 64), name.s);
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: general.architecture: found %.*s, expected qwen3vl or qwen3vlmoe",
+                        qvl_gguf_path(g), (int)(name.len < 64 ? name.len : 64), name.s);
     if (type.s && !qvl_gguf_text_is(type, "model"))
         return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: general.type: found %.*s, expected model", qvl_gguf_path(g),
                         (int)(type.len < 64 ? type.len : 64), type.s);
@@ -78,8 +84,8 @@ static int head_dim(struct keys *k, struct qvl_text_config *t)
 {
     const struct qvl_tensor *norm = tensor(k->g, "blk.0.attn_q_norm.weight");
     int value;
-    QVL_TRY(get_int(k, "attention.key_length", MAX_HEAD_DIM, norm && norm->rank == 1 && norm->shape[0] <= MAX_HEAD_DIM ? norm->shape[0]
-                                                                                                                      : QVL_GGUF_REQUIRED,
+    QVL_TRY(get_int(k, "attention.key_length", MAX_HEAD_DIM,
+                    norm && norm->rank == 1 && norm->shape[0] <= MAX_HEAD_DIM ? norm->shape[0] : QVL_GGUF_REQUIRED,
                     &t->d_head));
     QVL_TRY(get_int(k, "attention.value_length", MAX_HEAD_DIM, t->d_head, &value));
     if (value != t->d_head)
@@ -184,12 +190,13 @@ static int text_config(struct keys *k, struct qvl_text_config *t, int moe)
     QVL_TRY(get_int(k, "attention.head_count", MAX_HEADS, QVL_GGUF_REQUIRED, &t->n_head));
     QVL_TRY(get_int(k, "attention.head_count_kv", MAX_HEADS, t->n_head, &t->n_kv));
     if (t->n_head % t->n_kv)
-        return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d, expected a divisor of %d heads", qvl_gguf_path(k->g), k->key, t->n_kv,
-                        t->n_head);
+        return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d, expected a divisor of %d heads", qvl_gguf_path(k->g),
+                        k->key, t->n_kv, t->n_head);
     QVL_TRY(get_int(k, "context_length", INT32_MAX, QVL_GGUF_REQUIRED, &t->max_positions));
     QVL_TRY(qvl_gguf_bool(k->g, key(k, "attention.causal"), 1, &causal, k->err));
     if (!causal)
-        return qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: %s: found false: not a model that writes text", qvl_gguf_path(k->g), k->key);
+        return qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: %s: found false: not a model that writes text", qvl_gguf_path(k->g),
+                        k->key);
     QVL_TRY(head_dim(k, t));
     QVL_TRY(rope_sections(k, t));
     QVL_TRY(rope_scaling(k, t));
@@ -228,7 +235,8 @@ static int special_tokens(struct qvl_config *c, const struct qvl_gguf *g, int *e
                 *want[i].id = id;
     for (size_t i = 0; i < 4; i++)
         if (*want[i].id < 0)
-            return qvl_fail(err, QVL_E_FORMAT, "%s: tokenizer.ggml.tokens: no %s: not a vision-language model", qvl_gguf_path(g), want[i].text);
+            return qvl_fail(err, QVL_E_FORMAT, "%s: tokenizer.ggml.tokens: no %s: not a vision-language model",
+                            qvl_gguf_path(g), want[i].text);
     return 0;
 }
 
@@ -244,7 +252,8 @@ static void add_eos(struct qvl_generation_config *gen, int id)
 /* An answer ends at any of the ids that some key calls an end, and at the two ends of the chat format. */
 static int generation(struct qvl_config *c, const struct qvl_gguf *g, const int *end, qvl_err *err)
 {
-    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     struct qvl_generation_config *gen = &c->gen;
     double temperature = 1, top_p = 1, min_p = 0, penalty = 1;
     for (size_t i = 0; i < QVL_COUNT(ends); i++) {
@@ -289,8 +298,8 @@ static int projector(struct keys *k)
     if (!type.s)
         QVL_TRY(qvl_gguf_string(k->g, "clip.vision.projector_type", &type, k->err));
     if (!qvl_gguf_text_is(type, "qwen3vl_merger"))
-        return qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: clip.projector_type: found %.*s, expected qwen3vl_merger", qvl_gguf_path(k->g),
-                        (int)(type.len < 64 ? type.len : 64), type.s ? type.s : "");
+        return qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: clip.projector_type: found %.*s, expected qwen3vl_merger",
+                        qvl_gguf_path(k->g), (int)(type.len < 64 ? type.len : 64), type.s ? type.s : "");
     QVL_TRY(qvl_gguf_bool(k->g, "clip.has_vision_encoder", 1, &use, k->err));
     if (!use)
         return qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: clip.has_vision_encoder: found false", qvl_gguf_path(k->g));
@@ -326,8 +335,8 @@ static int taps_by_list(struct keys *k, struct qvl_vision_config *v)
         return qvl_gguf_missing(k->g, k->key, k->err);
     for (int i = 1; i < v->n_tap; i++)
         if (v->tap[i] <= v->tap[i - 1])
-            return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d behind %d, expected ascending blocks", qvl_gguf_path(k->g), k->key,
-                            v->tap[i], v->tap[i - 1]);
+            return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d behind %d, expected ascending blocks",
+                            qvl_gguf_path(k->g), k->key, v->tap[i], v->tap[i - 1]);
     return 0;
 }
 
@@ -345,15 +354,18 @@ static int position_table(struct keys *k, struct qvl_vision_config *v, const cha
                         (long long)t->shape[0]);
     v->n_pos_side = side;
     QVL_TRY(get_int(k, "image_size", 1 << 20, (int64_t)side * v->patch, &image));
-    return image == side * v->patch ? 0 : conflict(k, "image_size", image, "the position table times patch_size", side * v->patch);
+    return image == side * v->patch
+               ? 0
+               : conflict(k, "image_size", image, "the position table times patch_size", side * v->patch);
 }
 
 static int fixed(struct keys *k, const char *tail, int expected)
 {
     int v;
     QVL_TRY(get_int(k, tail, INT32_MAX, expected, &v));
-    return v == expected ? 0 : qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: %s: found %d, only %d is supported", qvl_gguf_path(k->g), k->key, v,
-                                        expected);
+    return v == expected ? 0
+                         : qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: %s: found %d, only %d is supported", qvl_gguf_path(k->g),
+                                    k->key, v, expected);
 }
 
 /* Rows of a matrix, as the value of a key that may be missing. */
@@ -367,7 +379,9 @@ static int three(struct keys *k, const char *tail, double lo, float out[3])
 {
     int n;
     QVL_TRY(qvl_gguf_reals(k->g, key(k, tail), lo, 1e6, 3, out, &n, k->err));
-    return n < 0 || n == 3 ? 0 : qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d numbers, expected 3", qvl_gguf_path(k->g), k->key, n);
+    return n < 0 || n == 3
+               ? 0
+               : qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %d numbers, expected 3", qvl_gguf_path(k->g), k->key, n);
 }
 
 static int image(struct keys *k, struct qvl_image_config *im, const char *min_key, const char *max_key)
@@ -377,8 +391,8 @@ static int image(struct keys *k, struct qvl_image_config *im, const char *min_ke
     QVL_TRY(qvl_gguf_int(k->g, key(k, min_key), 1, MAX_PIXELS, (int64_t)im->min_pixels, &lo, k->err));
     QVL_TRY(qvl_gguf_int(k->g, key(k, max_key), 1, MAX_PIXELS, (int64_t)im->max_pixels, &hi, k->err));
     if (lo > hi)
-        return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %lld, but the least number of pixels is %lld", qvl_gguf_path(k->g), k->key,
-                        (long long)hi, (long long)lo);
+        return qvl_fail(k->err, QVL_E_FORMAT, "%s: %s: found %lld, but the least number of pixels is %lld",
+                        qvl_gguf_path(k->g), k->key, (long long)hi, (long long)lo);
     im->min_pixels = (uint64_t)lo;
     im->max_pixels = (uint64_t)hi;
     QVL_TRY(three(k, "image_mean", -1e6, im->mean));
@@ -394,8 +408,10 @@ static int vision_sizes(struct keys *k, struct qvl_vision_config *v, const char 
     QVL_TRY(get_int(k, "attention.head_count", MAX_HEADS, QVL_GGUF_REQUIRED, &v->n_head));
     int head = v->d_model / v->n_head;
     if (v->d_model % v->n_head || head % 4 || head > MAX_HEAD_DIM)
-        return qvl_fail(k->err, v->d_model % v->n_head ? QVL_E_FORMAT : QVL_E_UNSUPPORTED, "%s: %s: found %d heads for the width %d, expected "
-                        "heads of a multiple of 4 up to %d", qvl_gguf_path(k->g), k->key, v->n_head, v->d_model, MAX_HEAD_DIM);
+        return qvl_fail(k->err, v->d_model % v->n_head ? QVL_E_FORMAT : QVL_E_UNSUPPORTED,
+                        "%s: %s: found %d heads for the width %d, expected "
+                        "heads of a multiple of 4 up to %d",
+                        qvl_gguf_path(k->g), k->key, v->n_head, v->d_model, MAX_HEAD_DIM);
     QVL_TRY(get_int(k, "feed_forward_length", MAX_FF, rows_of(k->g, ff_tensor), &v->d_ff));
     QVL_TRY(get_int(k, "patch_size", 256, QVL_GGUF_REQUIRED, &v->patch));
     QVL_TRY(get_int(k, "spatial_merge_size", 16, 2, &v->merge));
@@ -407,7 +423,8 @@ static int vision_sizes(struct keys *k, struct qvl_vision_config *v, const char 
     double theta = 10000;
     QVL_TRY(qvl_gguf_real(k->g, key(k, "rope.freq_base"), 1, 1e30, &theta, k->err));
     if (theta < 10000 || theta > 10000)
-        return qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: %s: found %g, only 10000 is supported", qvl_gguf_path(k->g), k->key, theta);
+        return qvl_fail(k->err, QVL_E_UNSUPPORTED, "%s: %s: found %g, only 10000 is supported", qvl_gguf_path(k->g), k->key,
+                        theta);
     return 0;
 }
 

@@ -133,8 +133,8 @@ static int only_model(char **out, const char *dir, const struct names *l, qvl_er
         if (!k.is_text)
             continue;
         if (found)
-            return qvl_fail(err, QVL_E_ARG, "%s: holds several models (%s and %s): name one of the files", dir, qvl_path_base(found),
-                            qvl_path_base(l->v[i]));
+            return qvl_fail(err, QVL_E_ARG, "%s: holds several models (%s and %s): name one of the files", dir,
+                            qvl_path_base(found), qvl_path_base(l->v[i]));
         found = l->v[i];
     }
     if (!found)

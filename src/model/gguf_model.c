@@ -117,8 +117,10 @@ static int readable(struct builder *b, const struct qvl_tensor *t)
     const struct qvl_ggml_type *type = qvl_ggml_type_of(t->type);
     if (type && type->to_f32)
         return 0;
-    return qvl_fail(b->err, QVL_E_UNSUPPORTED, "%s: tensor %s: type %s is not supported; use a file with the types Q2_K to Q8_0, IQ4_NL, "
-                    "IQ4_XS, MXFP4, F16, BF16 or F32", t->file, t->name, t->type_name);
+    return qvl_fail(b->err, QVL_E_UNSUPPORTED,
+                    "%s: tensor %s: type %s is not supported; use a file with the types Q2_K to Q8_0, IQ4_NL, "
+                    "IQ4_XS, MXFP4, F16, BF16 or F32",
+                    t->file, t->name, t->type_name);
 }
 
 /* Rows [first, first + n) of a tensor seen as a matrix of `width` columns, as a matrix of its own. */
@@ -181,7 +183,8 @@ static int fused_experts(struct builder *b, const struct qvl_tensor *gu, int lay
     for (int64_t i = 0; i < e; i++) {
         static const char *const which[] = {"gate", "up", "down"};
         for (int k = 0; k < 3; k++) {
-            snprintf(name, sizeof name, "language_model.layers.%d.mlp.experts.%lld.%s_proj.weight", layer, (long long)i, which[k]);
+            snprintf(name, sizeof name, "language_model.layers.%d.mlp.experts.%lld.%s_proj.weight", layer, (long long)i,
+                     which[k]);
             emit_rows(b, name, k < 2 ? gu : dn, k < 2 ? (2 * i + k) * f : i * h, k < 2 ? f : h);
         }
     }
@@ -190,7 +193,8 @@ static int fused_experts(struct builder *b, const struct qvl_tensor *gu, int lay
 
 static int refuse(struct builder *b, const struct qvl_tensor *t)
 {
-    return qvl_fail(b->err, QVL_E_UNSUPPORTED, "%s: tensor %s: it would change the result, and this model has no such part", t->file, t->name);
+    return qvl_fail(b->err, QVL_E_UNSUPPORTED, "%s: tensor %s: it would change the result, and this model has no such part",
+                    t->file, t->name);
 }
 
 static int has_fused_experts(const struct builder *b, int layer)
@@ -305,7 +309,8 @@ static int llama_patch(struct builder *b, const struct qvl_tensors *set, const s
 {
     const struct qvl_tensor *second = qvl_tensors_find(set, "v.patch_embd.weight.1");
     if (!second)
-        return qvl_fail(b->err, QVL_E_FORMAT, "%s: tensor v.patch_embd.weight.1: missing: the vision half is of another kind of model", t->file);
+        return qvl_fail(b->err, QVL_E_FORMAT,
+                        "%s: tensor v.patch_embd.weight.1: missing: the vision half is of another kind of model", t->file);
     return patch_weight(b, t, second);
 }
 
@@ -384,11 +389,13 @@ static const char *split_suffix(const char *s, size_t *stem)
 }
 
 /* A tensor of a block, already without "v.blk.N.". Returns 0 and *known = 0 for parts that do not exist in this model. */
-static int block_tensor(struct builder *b, const struct qvl_tensors *set, const struct qvl_tensor *t, int block, const char *tail, int *known)
+static int block_tensor(struct builder *b, const struct qvl_tensors *set, const struct qvl_tensor *t, int block,
+                        const char *tail, int *known)
 {
     char name[NAME_BYTES];
     size_t stem;
-    const char *suffix = split_suffix(tail, &stem), *to = suffix ? look_up(block_names, QVL_COUNT(block_names), tail, stem) : NULL;
+    const char *suffix = split_suffix(tail, &stem),
+               *to = suffix ? look_up(block_names, QVL_COUNT(block_names), tail, stem) : NULL;
     *known = 1;
     if (to) {
         snprintf(name, sizeof name, "visual.blocks.%d.%s.%s", block, to, suffix);
@@ -513,8 +520,10 @@ static int check_taps(const struct qvl_gguf_model *m, const char *arch, qvl_err 
     int n;
     snprintf(key, sizeof key, "%s.n_deepstack_layers", arch);
     QVL_TRY(qvl_gguf_i32(m->text, key, 0, 1024, m->config.vision.n_tap, &n, err));
-    return n == m->config.vision.n_tap ? 0 : qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %d, but %s has %d", qvl_gguf_path(m->text), key, n,
-                                                      qvl_gguf_path(m->vision ? m->vision : m->text), m->config.vision.n_tap);
+    return n == m->config.vision.n_tap
+               ? 0
+               : qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %d, but %s has %d", qvl_gguf_path(m->text), key, n,
+                          qvl_gguf_path(m->vision ? m->vision : m->text), m->config.vision.n_tap);
 }
 
 static int check_vision_file(const struct qvl_gguf *g, qvl_err *err)
@@ -523,7 +532,8 @@ static int check_vision_file(const struct qvl_gguf *g, qvl_err *err)
     QVL_TRY(qvl_gguf_string(g, "general.architecture", &arch, err));
     if (qvl_gguf_text_is(arch, "clip"))
         return 0;
-    return qvl_fail(err, QVL_E_FORMAT, "%s: general.architecture: found %.*s, expected clip: this is not the vision half of a model (mmproj)",
+    return qvl_fail(err, QVL_E_FORMAT,
+                    "%s: general.architecture: found %.*s, expected clip: this is not the vision half of a model (mmproj)",
                     qvl_gguf_path(g), (int)(arch.len < 64 ? arch.len : 64), arch.s ? arch.s : "");
 }
 
@@ -539,8 +549,10 @@ static int open_vision(struct qvl_gguf_model *m, const char *mmproj, const char 
         if (!mmproj && config_only)
             return 0;
         if (!mmproj)
-            return qvl_fail(err, QVL_E_NOTFOUND, "%s: this is the text half of a model, and no vision half (mmproj-*.gguf) was found beside "
-                            "it: name one with --mmproj", qvl_gguf_path(m->text));
+            return qvl_fail(err, QVL_E_NOTFOUND,
+                            "%s: this is the text half of a model, and no vision half (mmproj-*.gguf) was found beside "
+                            "it: name one with --mmproj",
+                            qvl_gguf_path(m->text));
         rc = qvl_gguf_open(&m->vision, mmproj, err);
         qvl_mem_free(found);
         QVL_TRY(rc);

@@ -110,7 +110,8 @@ static size_t put_merges(struct qvl_buf *b, const struct known *k)
     return skipped;
 }
 
-int qvl_tokenizer_from_lists(struct qvl_tokenizer **out, const struct qvl_token_lists *l, size_t *n_skipped, const char *what, qvl_err *err)
+int qvl_tokenizer_from_lists(struct qvl_tokenizer **out, const struct qvl_token_lists *l, size_t *n_skipped,
+                             const char *what, qvl_err *err)
 {
     struct known k;
     struct qvl_buf b;

@@ -239,9 +239,11 @@ static void contradictions(void **state)
 /* The tokenizer and the template are those of the folder that the file was made from; settings come from metadata. */
 static void same_text_side_as_the_folder(void **state)
 {
-    static const char *const texts[] = {"Hello! What can you do?", "<|im_start|>user\nx<|im_end|>", "é 漢字 🙂 12345\r\n\n  x", "<think>a</think>",
-                                        "e\xcc\x81 don't I'LL", ""};
-    static const char json[] = "[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"image\":\"x.png\"},{\"type\":\"text\",\"text\":\"Hi\"}]}]";
+    static const char *const texts[] = {"Hello! What can you do?",       "<|im_start|>user\nx<|im_end|>",
+                                        "é 漢字 🙂 12345\r\n\n  x", "<think>a</think>",
+                                        "e\xcc\x81 don't I'LL",          ""};
+    static const char json[] =
+        "[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"image\":\"x.png\"},{\"type\":\"text\",\"text\":\"Hi\"}]}]";
     qvl_model *a, *b;
     qvl_err err;
     (void)state;
@@ -340,9 +342,12 @@ static void packed(void **state)
 /* A folder is described as a model, a file by its keys and tensors. */
 static void inspected(void **state)
 {
-    static const char *const in_folder[] = {"\"format\": \"gguf\"", "\"architecture\": \"qwen3_vl\"", "\"layers\": 2", "\"precision\": \"mixed\"",
-                                            "\"type\": \"Q4_K\"", "\"problem\": null", "mmproj-Tiny-F16.gguf", "\"thinking\": false"};
-    static const char *const in_file[] = {"\"format\": \"gguf\"", "\"clip.projector_type\": \"qwen3vl_merger\"", "\"name\": \"v.patch_embd.weight.1\"",
+    static const char *const in_folder[] = {"\"format\": \"gguf\"", "\"architecture\": \"qwen3_vl\"",
+                                            "\"layers\": 2",        "\"precision\": \"mixed\"",
+                                            "\"type\": \"Q4_K\"",   "\"problem\": null",
+                                            "mmproj-Tiny-F16.gguf", "\"thinking\": false"};
+    static const char *const in_file[] = {"\"format\": \"gguf\"", "\"clip.projector_type\": \"qwen3vl_merger\"",
+                                          "\"name\": \"v.patch_embd.weight.1\"",
                                           "\"clip.vision.is_deepstack_layers\": \"bool[2]: false, true\""};
     char *json;
     qvl_err err;

@@ -231,7 +231,12 @@ static void bad_ne_negative(struct gguf *f) { gguf_tensor(f, "t", 0, (uint64_t)-
 static void bad_ne_overflow(struct gguf *f) { gguf_tensor(f, "t", 0, 1ull << 32, 1ull << 32, 64); }
 static void bad_bytes_overflow(struct gguf *f) { gguf_tensor(f, "t", 28, 1ull << 31, 1ull << 31, 64); }
 static void bad_blocks(struct gguf *f) { gguf_tensor(f, "t", 12, 100, 1, 144); }
-static void bad_offset_unaligned(struct gguf *f) { gguf_info(f, "t", 1, ne4, 0, 8); put(&f->data, 0, 8); qvl_buf_printf(&f->data, "%200d", 1); }
+static void bad_offset_unaligned(struct gguf *f)
+{
+    gguf_info(f, "t", 1, ne4, 0, 8);
+    put(&f->data, 0, 8);
+    qvl_buf_printf(&f->data, "%200d", 1);
+}
 static void bad_offset_hole(struct gguf *f) { gguf_info(f, "t", 1, ne4, 0, 32); qvl_buf_printf(&f->data, "%300d", 1); }
 static void bad_overlap(struct gguf *f)
 {
@@ -417,8 +422,8 @@ static void split_files(void **state)
 /* The gguf package's own files. */
 static void files_of_the_package(void **state)
 {
-    static const char *const names[] = {"gguf-kmix/Tiny-Q4_K_M.gguf", "gguf-kmix/mmproj-Tiny-F16.gguf", "gguf-moe/Tiny-Q4_K_M-00001-of-00002.gguf",
-                                        "gguf-single/model.gguf"};
+    static const char *const names[] = {"gguf-kmix/Tiny-Q4_K_M.gguf", "gguf-kmix/mmproj-Tiny-F16.gguf",
+                                        "gguf-moe/Tiny-Q4_K_M-00001-of-00002.gguf", "gguf-single/model.gguf"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[512];
