@@ -91,9 +91,9 @@ int qvl_cpu_level_parse(enum qvl_cpu_level *out, const char *name, qvl_err *err)
         *out = (enum qvl_cpu_level)i;
         return 0;
     }
-    return qvl_fail(err, QVL_E_ARG,
-                    "cpu level: found '%s', expected auto, ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16 or neon_dotprod",
-                    name);
+    return qvl_fail(
+        err, QVL_E_ARG,
+        "cpu level: found '%s', expected auto, ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16 or neon_dotprod", name);
 }
 
 /* CPUs in the affinity mask; the mask of a large machine may be longer than cpu_set_t. */

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/pages.h"
 #include "decoder/moe.h"
+#include "kernels/quant.h"
 #include "kernels/rotary.h"
 
 enum { LOGIT_ROWS = 16 }; /* rows of logits computed at once when a trace asks for all */
@@ -201,6 +202,8 @@ static void begin(const struct step *s, const struct qvl_team *t)
         float *x = d->x + i * c->d_model;
         if (d->row[i])
             memcpy(x, d->row[i], D * sizeof(float));
+        else if (e->type == QVL_DT_Q4 || e->type == QVL_DT_Q8)
+            qvl_quant_row(x, e, s->seq->id[s->from + i]);
         else
             d->p.kernels->to_f32(x, (const char *)e->data + (size_t)(s->seq->id[s->from + i] * e->stride) * width, e->type,
                                  c->d_model);

@@ -2,10 +2,11 @@
  * the inner kernels of the level. Layouts and the order of sums are in quant.h.
  *
  * Few tokens: every member quantises all of them for itself (cheaper than a barrier) and streams one contiguous range of
- * panels, eight tokens at a time; a second pass finds the panels in its second-level cache. Many tokens: the team packs a chunk of activations once,
- *   [block of 256 inputs][tile of mr tokens] each as a struct qvl_act
- * then each member takes blocks of nv panels: expands them block by block into its first-level cache and runs over the
- * tiles, with the f32 sums [tile][mr][nv*16] in its second-level cache. */
+ * panels, eight tokens at a time; a second pass finds the panels in its second-level cache.
+ *
+ * Many tokens: the team packs a chunk of activations once, [block of 256 inputs][tile of mr tokens], each tile as a struct
+ * qvl_act. Then each member takes nv panels at a time: expands a block of their inputs into its first-level cache and runs
+ * over the tiles, with the f32 sums [tile][mr][nv*16] in its second-level cache. */
 #include <assert.h>
 #include <string.h>
 
@@ -30,7 +31,8 @@ struct act_size {
 
 static struct act_size act_size(int64_t n_in, int64_t rows)
 {
-    struct act_size s = {.n_block = ceil_div(n_in, QVL_ACT_BLOCK), .n_pad = ceil_div(n_in, QVL_UNIT_INPUTS) * QVL_UNIT_INPUTS};
+    struct act_size s = {.n_block = ceil_div(n_in, QVL_ACT_BLOCK),
+                         .n_pad = ceil_div(n_in, QVL_UNIT_INPUTS) * QVL_UNIT_INPUTS};
     s.n_group = s.n_pad / QVL_GROUP;
     s.q = qvl_round_up((size_t)(s.n_pad * rows), QVL_ALIGN);
     s.start = qvl_round_up((size_t)(s.n_group * rows) * 4, QVL_ALIGN);
@@ -100,7 +102,8 @@ size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n
 }
 
 /* Copies one quantised row to place j of r: every fourth-byte word, group and block at a stride of r. */
-static void place_row(const struct act_mem *dst, const struct act_mem *row, const struct act_size *s, int64_t r, int64_t j, int32_t offset)
+static void place_row(const struct act_mem *dst, const struct act_mem *row, const struct act_size *s, int64_t r, int64_t j,
+                      int32_t offset)
 {
     for (int64_t i = 0; i < s->n_pad / 4; i++)
         memcpy(dst->q + (i * r + j) * 4, row->q + i * 4, 4);
@@ -115,7 +118,8 @@ static int32_t offset_of(const struct qvl_mat *w) { return w->type == QVL_DT_Q4 
 /* ------------------------------------------------------------------ few tokens */
 
 /* Quantises the tokens of each pass; returns the number of passes. Sizes are even: 9 tokens are 5 and 4. */
-static int begin_passes(struct qvl_quant_gemv *pass, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, int64_t first, char *mem)
+static int begin_passes(struct qvl_quant_gemv *pass, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+                        int64_t first, char *mem)
 {
     const struct qvl_mat *w = op->w;
     const int64_t m = min_i64(op->m - first, FEW_TOKENS), n = ceil_div(m, QVL_QUANT_GEMV_MAX);
@@ -144,7 +148,8 @@ static int begin_passes(struct qvl_quant_gemv *pass, const struct qvl_quant_kern
     return (int)n;
 }
 
-static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, const struct qvl_scratch *s)
+static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+                const struct qvl_scratch *s)
 {
     const struct qvl_mat *w = op->w;
     const int kind = w->type == QVL_DT_Q8;
@@ -190,7 +195,7 @@ static int64_t block_groups(const struct many *g, int64_t b)
 static struct act_mem tile_of(const struct many *g, int64_t b, int64_t tile)
 {
     const int64_t mr = g->k->mr, groups = block_groups(g, b);
-    const int64_t group = (b * BLOCK_GROUPS * g->tiles + tile * groups) * mr; /* in groups of tokens, tiles before this one */
+    const int64_t group = (b * BLOCK_GROUPS * g->tiles + tile * groups) * mr; /* groups of one token before this tile */
     return (struct act_mem){g->x.q + group * QVL_GROUP, g->x.start + group, g->x.scale + (b * g->tiles + tile) * mr};
 }
 
@@ -210,7 +215,8 @@ static void pack_tiles(const struct many *g, int64_t lo, int64_t hi)
             for (int64_t b = 0; b < g->plan.row.n_block; b++) {
                 const int64_t groups = block_groups(g, b), first = b * BLOCK_GROUPS;
                 const struct act_size part = {.n_pad = groups * QVL_GROUP, .n_group = groups, .n_block = 1};
-                const struct act_mem src = {g->row.q + first * QVL_GROUP, g->row.start + first, g->row.scale + b}, dst = tile_of(g, b, tile);
+                const struct act_mem src = {g->row.q + first * QVL_GROUP, g->row.start + first, g->row.scale + b},
+                                     dst = tile_of(g, b, tile);
                 place_row(&dst, &src, &part, mr, j, offset_of(w));
             }
         }
@@ -277,7 +283,8 @@ static void run_task(const struct many *g, int64_t t0, int64_t t1, int64_t p0)
     store_sums(g, row, min_i64((t1 - t0) * k->mr, g->op->m - row), p0 * QVL_PANEL_ROWS);
 }
 
-static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, const struct qvl_scratch *s)
+static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+                 const struct qvl_scratch *s)
 {
     const struct qvl_mat *w = op->w;
     const int64_t chunk = tokens_in_chunk(k, op->m), blocks = ceil_div(ceil_div(w->n_out, QVL_PANEL_ROWS), k->nv);

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "kernels/pack.h"
+#include "kernels/quant.h"
 
 #define ROUNDS     7
 #define READ_BYTES ((size_t)256 << 20) /* eight times a large third-level cache */
@@ -94,3 +95,5 @@ double qvl_probe_bf16_gflops(struct qvl_pool *pool, const struct qvl_kernels *k)
 {
     return k->probe->bf16 ? arithmetic(pool, k->probe->bf16) : 0;
 }
+
+double qvl_probe_int8_gops(struct qvl_pool *pool, const struct qvl_kernels *k) { return arithmetic(pool, k->quant->probe); }

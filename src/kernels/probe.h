@@ -13,5 +13,7 @@ double qvl_probe_read_gbs(struct qvl_pool *pool, const struct qvl_kernels *k);
 double qvl_probe_f32_gflops(struct qvl_pool *pool, const struct qvl_kernels *k);
 /* The same with bf16 dot products; 0 when the level has none. */
 double qvl_probe_bf16_gflops(struct qvl_pool *pool, const struct qvl_kernels *k);
+/* Dot products of bytes (or what the level has instead), 1e9 operations per second. */
+double qvl_probe_int8_gops(struct qvl_pool *pool, const struct qvl_kernels *k);
 
 #endif

@@ -40,13 +40,15 @@ size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in);
 
 /* Quantises rows [row0, row1) of a full-precision matrix (f32, f16, bf16; `transposed` allowed) into the packed matrix `dst`
  * of w->n_out rows. row0 must be a multiple of 16; row1 too, unless it is n_out. Different ranges may run in parallel.
- *   q4: for every group the scale is searched (about 40 candidates around max/8 of either sign and max/7, then the closed-form
- *       least-squares scale for the chosen integers, rounded to f16) that minimises sum_i weight[i] * (w_i - s*(u_i-8))^2.
+ *   q4: for every group the scale is searched (24 candidates around max/8 of either sign and max/7, then the closed-form
+ *       least-squares scale for the chosen integers, rounded to f16) that minimises sum_i weight[i]*(w_i - s*(u_i-8))^2;
+ *       the result is never worse than s = max/-8.
  *   q8: s = max/127 rounded to f16, nearest even.
- * Scales beyond f16 are clamped to 65504; groups below 2^-30 become zero; groups with a non-finite weight get scale NaN.
+ *   Scales beyond f16 are clamped to 65504; groups below 2^-30 become zero; groups with a non-finite weight get scale NaN.
  * importance: [n_in] non-negative, finite weights (mean square of the inputs in a calibration run), or NULL for equal ones.
- * work: at least qvl_quant_work_bytes(n_in), 64-byte aligned. Returns the weighted square error and the weighted square norm
- * summed over rows (NaN when a weight is not finite). The packed bytes are equal at all levels. */
+ * work: at least qvl_quant_work_bytes(n_in), 64-byte aligned.
+ * Returns the weighted square error and the weighted square norm summed over rows (NaN when a weight is not finite).
+ * The packed bytes are equal at all levels. */
 struct qvl_quant_error {
     double error, norm;
 };
@@ -94,8 +96,8 @@ struct qvl_quant_group {
 /* What a level provides. Index 0 is q4, 1 is q8. */
 struct qvl_quant_kernels {
     const char *name;
-    /* One row: x[n_in] f32 -> q[n_pad], scale[blocks], sum[n_pad/QVL_GROUP]. A block that holds a non-finite value gets scale
-     * NaN and zeros, one whose largest magnitude is below 2^-100 zeros. */
+    /* One row: x[n_in] f32 -> q[n_pad], scale[blocks], sum[n_pad/QVL_GROUP]. A block that holds a non-finite value gets
+     * scale NaN and zeros, one whose largest magnitude is below 2^-100 zeros. */
     void (*quantise)(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t n_in);
     void (*gemv[2])(const struct qvl_quant_gemv *g); /* streams the weights once */
     void (*pack_group[2])(struct qvl_quant_group *g);

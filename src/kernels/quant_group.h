@@ -110,7 +110,8 @@ static inline void measure(float *error, const struct qvl_quant_group *g, const 
     }
 }
 
-static inline void totals(struct qvl_quant_group *g, const float *unit, const float *peak, const float *error, const float *norm)
+static inline void totals(struct qvl_quant_group *g, const float *unit, const float *peak, const float *error,
+                          const float *norm)
 {
     g->error = g->norm = 0;
     for (int l = 0; l < QVL_PANEL_ROWS; l++) {
@@ -218,7 +219,8 @@ static void pack_q8(struct qvl_quant_group *g)
         for (int i = 0; i < QVL_GROUP / 4; i++) {
             qvi word = qvi_from(qv_set(0));
             for (int b = 0; b < 4; b++)
-                word = qvi_or(word, qvi_shl(qvi_from(qv_add(quantised(qv_load(g->x[4 * i + b] + l), c, -127, 127), offset)), 8 * b));
+                word = qvi_or(
+                    word, qvi_shl(qvi_from(qv_add(quantised(qv_load(g->x[4 * i + b] + l), c, -127, 127), offset)), 8 * b));
             qvi_store((char *)g->codes + i * 64 + l * 4, word);
         }
     }

@@ -39,8 +39,8 @@ size_t qvl_quant_work_bytes(int64_t n_in)
 }
 
 /* Inputs k0 .. k0+n of up to 16 rows to g->x, the rest zero. */
-static void read_group(struct qvl_quant_group *g, struct pack_work *work, const struct qvl_mat *w, const struct qvl_kernels *k,
-                       int64_t row, int64_t rows, int64_t k0)
+static void read_group(struct qvl_quant_group *g, struct pack_work *work, const struct qvl_mat *w,
+                       const struct qvl_kernels *k, int64_t row, int64_t rows, int64_t k0)
 {
     const size_t size = w->type == QVL_DT_F32 ? 4 : 2;
     const char *data = w->data;

@@ -198,7 +198,8 @@ QVL_INLINE void store_rows(const struct qvl_quant_gemv *g, float32x4_t (*c)[QVL_
 
 QVL_INLINE void gemv(const struct qvl_quant_gemv *g, int kind)
 {
-    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, n_unit = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
+    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES,
+                  n_unit = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
     const uint8_t *w = (const uint8_t *)g->w + g->p0 * n_unit * unit;
     for (int64_t panel = g->p0; panel < g->p1; panel++) {
         struct part p = {.q = g->x.q, .start = g->x.start, .scale = g->x.scale, .r = g->m};
@@ -244,10 +245,17 @@ QVL_INLINE void expand(uint8_t *w, float *scale, const void *packed, int64_t n_u
     }
 }
 
-static void expand_q4(uint8_t *w, float *scale, const void *packed, int64_t n_units) { expand(w, scale, packed, n_units, 0); }
-static void expand_q8(uint8_t *w, float *scale, const void *packed, int64_t n_units) { expand(w, scale, packed, n_units, 1); }
+static void expand_q4(uint8_t *w, float *scale, const void *packed, int64_t n_units)
+{
+    expand(w, scale, packed, n_units, 0);
+}
+static void expand_q8(uint8_t *w, float *scale, const void *packed, int64_t n_units)
+{
+    expand(w, scale, packed, n_units, 1);
+}
 
-QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first, int kind)
+QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first,
+                     int kind)
 {
     const int8_t *q = x->q;
     const int32_t *start = x->start;

@@ -66,7 +66,8 @@ static int code(const unsigned char *group, int kind, int r, int i)
 
 static float row_token(const struct qvl_quant_gemv *g, int kind, int64_t n, int j)
 {
-    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, n_units = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
+    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES,
+                  n_units = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
     const int64_t group_bytes = kind ? 512 : 256, per_block = QVL_ACT_BLOCK / QVL_GROUP;
     const unsigned char *w = (const unsigned char *)g->w + n / QVL_PANEL_ROWS * n_units * unit;
     const int r = (int)(n % QVL_PANEL_ROWS);

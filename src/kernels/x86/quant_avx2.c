@@ -17,7 +17,10 @@ QVL_INLINE __m256i in_order(__m256i acc)
     __asm__("" : "+x"(acc));
     return acc;
 }
-QVL_INLINE __m256i dots_q4(__m256i acc, __m256i u, __m256i x) { return in_order(_mm256_add_epi16(acc, _mm256_maddubs_epi16(u, x))); }
+QVL_INLINE __m256i dots_q4(__m256i acc, __m256i u, __m256i x)
+{
+    return in_order(_mm256_add_epi16(acc, _mm256_maddubs_epi16(u, x)));
+}
 QVL_INLINE __m256i dots_end_q4(__m256i acc, int32_t start)
 {
     return _mm256_add_epi32(_mm256_madd_epi16(acc, _mm256_set1_epi16(1)), _mm256_set1_epi32(start));

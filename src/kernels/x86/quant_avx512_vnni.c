@@ -115,7 +115,8 @@ QVL_INLINE void group_dots(__m512i *s, const char *w, const int8_t *q, const int
 
 QVL_INLINE void panels(const struct qvl_quant_gemv *g, int kind, int M)
 {
-    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, n_unit = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
+    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES,
+                  n_unit = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
     const int64_t half = kind ? 512 : 256;
     const char *w = (const char *)g->w + g->p0 * n_unit * unit;
     for (int64_t p = g->p0; p < g->p1; p++) {
@@ -127,7 +128,8 @@ QVL_INLINE void panels(const struct qvl_quant_gemv *g, int kind, int M)
         for (int j = 0; j < M; j++)
             c[j] = _mm512_setzero_ps();
         for (int64_t u0 = 0; u0 < n_unit; u0 += QVL_ACT_BLOCK / QVL_UNIT_INPUTS, scale += M) {
-            const int64_t left = n_unit - u0, n = left < QVL_ACT_BLOCK / QVL_UNIT_INPUTS ? left : QVL_ACT_BLOCK / QVL_UNIT_INPUTS;
+            const int64_t left = n_unit - u0,
+                          n = left < QVL_ACT_BLOCK / QVL_UNIT_INPUTS ? left : QVL_ACT_BLOCK / QVL_UNIT_INPUTS;
             __m512 b[QVL_QUANT_GEMV_MAX];
             QVL_UNROLL
             for (int j = 0; j < M; j++)
@@ -186,7 +188,8 @@ QVL_INLINE void expand_scales(float *scale, const char *half_scales)
 {
     QVL_UNROLL
     for (int h = 0; h < 2; h++)
-        _mm512_storeu_ps(scale + 16 * h, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(half_scales + 32 * h))));
+        _mm512_storeu_ps(scale + 16 * h,
+                         _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(half_scales + 32 * h))));
 }
 
 static void expand_q4(uint8_t *w, float *scale, const void *packed, int64_t n_units)
@@ -216,13 +219,15 @@ static void expand_q8(uint8_t *w, float *scale, const void *packed, int64_t n_un
     }
 }
 
-/* 3 tokens x 4 panels: 12 integer and 12 f32 sums, 4 vectors of weights and 3 broadcasts are 31 registers. The sums are named
- * variables and the dot products asm, because compilers otherwise reorder the loads and then spill. */
+/* 3 tokens x 4 panels: 12 integer and 12 f32 sums, 4 vectors of weights and 3 broadcasts are 31 registers. The sums are
+ * named variables and the dot products asm, because compilers otherwise reorder the loads and then spill. */
 #define MR 3
 #define NV 4
 #define VECS(X, j) X(j, 0) X(j, 1) X(j, 2) X(j, 3)
 #define SUMS(X) VECS(X, 0) VECS(X, 1) VECS(X, 2)
-#define LOAD(j, v) __m512i w##v; __asm__ volatile("vmovdqu64 %1, %0" : "=v"(w##v) : "m"(*(const __m512i_u *)(const void *)(w + i * 64 + v * 4096)));
+#define LOAD(j, v) \
+    __m512i w##v;  \
+    __asm__ volatile("vmovdqu64 %1, %0" : "=v"(w##v) : "m"(*(const __m512i_u *)(const void *)(w + i * 64 + v * 4096)));
 #define DOT(j, v) __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(s##j##v) : "v"(w##v), "v"(x##j));
 #define STEP(j)                                                                                                       \
     __m512i x##j;                                                                                                     \
@@ -282,6 +287,14 @@ static double probe(int64_t iterations)
 }
 
 const struct qvl_quant_kernels qvl_quant_kernels_avx512_vnni = {
-    .name = "avx512_vnni", .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV, .few = 48,
-    .expand = {expand_q4, expand_q8}, .tile = {tile, tile}, .probe = probe,
+    .name = "avx512_vnni",
+    .quantise = quantise,
+    .gemv = {gemv_q4, gemv_q8},
+    .pack_group = {pack_q4, pack_q8},
+    .mr = MR,
+    .nv = NV,
+    .few = 48,
+    .expand = {expand_q4, expand_q8},
+    .tile = {tile, tile},
+    .probe = probe,
 };

@@ -70,8 +70,10 @@ QVL_INLINE uint32_t largest_bits(const float *x, int64_t n)
 QVL_INLINE int32_t quantise_group(int8_t *q, const float *x, float inverse)
 {
     const __m256 f = _mm256_set1_ps(inverse);
-    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), f)), b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), f));
-    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), f)), d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), f));
+    __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), f)),
+            b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), f));
+    __m256i c = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 16), f)),
+            d = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 24), f));
     __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)); /* 128-bit halves interleave */
     bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)(void *)q, bytes);
@@ -207,7 +209,8 @@ QVL_INLINE void store_rows(const struct qvl_quant_gemv *g, const __m256 *c, int6
 
 QVL_INLINE void gemv(const struct qvl_quant_gemv *g, int kind)
 {
-    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES, n_unit = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
+    const int64_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES,
+                  n_unit = (g->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
     const char *w = (const char *)g->w + g->p0 * n_unit * unit;
     for (int64_t panel = g->p0; panel < g->p1; panel++) {
         struct part p = {.q = g->x.q, .start = g->x.start, .scale = g->x.scale, .r = g->m};
@@ -248,7 +251,8 @@ static void expand_q4(uint8_t *w, float *scale, const void *packed, int64_t n_un
             for (int h = 0; h < 64; h += 32) {
                 __m256i both = load_bytes(p + i * 64 + h);
                 _mm256_storeu_si256((__m256i *)(void *)(w + i * 128 + h), _mm256_and_si256(both, nibble));
-                _mm256_storeu_si256((__m256i *)(void *)(w + i * 128 + 64 + h), _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
+                _mm256_storeu_si256((__m256i *)(void *)(w + i * 128 + 64 + h),
+                                    _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
             }
         for (int i = 0; i < 4; i++)
             _mm256_storeu_ps(scale + 8 * i, half_scales(p + 512 + 16 * i));
@@ -266,7 +270,8 @@ static void expand_q8(uint8_t *w, float *scale, const void *packed, int64_t n_un
     }
 }
 
-QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first, int kind)
+QVL_INLINE void tile(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first,
+                     int kind)
 {
     const int8_t *q = x->q;
     const int32_t *start = x->start;
@@ -317,8 +322,8 @@ static void tile_q8(float *c, const uint8_t *w, const float *ws, const struct qv
     tile(c, w, ws, x, n_groups, first, 1);
 }
 
-#define QVL_QUANT_YMM                                                                                                       \
-    .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV, .few = 48,                  \
+#define QVL_QUANT_YMM                                                                                                  \
+    .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV, .few = 48, \
     .expand = {expand_q4, expand_q8}, .tile = {tile_q4, tile_q8}
 
 #endif

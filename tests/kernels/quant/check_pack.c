@@ -38,11 +38,13 @@ struct source {
     float *value; /* [n_out][n_in] */
 };
 
-static struct source make_source(struct qcheck *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed, enum fill fill)
+static struct source make_source(struct qcheck *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed,
+                                 enum fill fill)
 {
     int64_t rows = transposed ? n_in : n_out, cols = transposed ? n_out : n_in, stride = cols + next_int(c, 0, 3);
     struct source s = {.mem = guard_open((size_t)((rows - 1) * stride + cols) * width(type), (size_t)next_int(c, 0, 3) * 2)};
-    s.mat = (struct qvl_mat){.data = s.mem.p, .type = type, .transposed = transposed, .n_out = n_out, .n_in = n_in, .stride = stride};
+    s.mat = (struct qvl_mat){
+        .data = s.mem.p, .type = type, .transposed = transposed, .n_out = n_out, .n_in = n_in, .stride = stride};
     s.value = qvl_calloc((size_t)(n_out * n_in), 4);
     if (!s.value)
         exit(1);
@@ -101,7 +103,8 @@ static struct qvl_quant_error check_groups(struct qcheck *c, const struct packin
         for (int64_t k0 = 0; k0 < n_in; k0 += 32) {
             const float *x = p->s->value + r * n_in + k0, *w = p->importance ? p->importance + k0 : NULL;
             int64_t n = n_in - k0 < 32 ? n_in - k0 : 32;
-            double s = half_value(stored_scale(p->packed, p->kind, n_in, r, k0)), error = 0, norm = 0, worst = 0, largest = 0;
+            double s = half_value(stored_scale(p->packed, p->kind, n_in, r, k0)), error = 0, norm = 0, worst = 0,
+                   largest = 0;
             int bad = 0;
             for (int64_t i = 0; i < n; i++) {
                 int q = stored_code(p->packed, p->kind, n_in, r, k0 + i) - (p->kind ? 128 : 8);
@@ -119,12 +122,12 @@ static struct qvl_quant_error check_groups(struct qcheck *c, const struct packin
             expect(c, isfinite(s), "%s: row %d, group at %d: scale %g", what, (int)r, (int)k0, s);
             if (!p->kind) {
                 double plain = plain_error(x, w, n);
-                expect(c, error <= plain * (1 + 1e-5) + norm * 1e-12, "%s: row %d, group at %d: error %g, max/-8 gives %g", what, (int)r,
-                       (int)k0, error, plain);
+                expect(c, error <= plain * (1 + 1e-5) + norm * 1e-12, "%s: row %d, group at %d: error %g, max/-8 gives %g",
+                       what, (int)r, (int)k0, error, plain);
             } else if (largest < 65504 * 127.0 && largest > 0x1p-10) {
                 /* half a step; the largest element may miss by what rounding the scale to f16 lost */
-                expect(c, worst <= s * 0.50002 + largest * 0x1p-11, "%s: row %d, group at %d: off by %g, scale %g", what, (int)r, (int)k0,
-                       worst, s);
+                expect(c, worst <= s * 0.50002 + largest * 0x1p-11, "%s: row %d, group at %d: off by %g, scale %g", what,
+                       (int)r, (int)k0, worst, s);
             }
             total.error += error;
             total.norm += norm;
@@ -161,17 +164,19 @@ static void check_rows(struct qcheck *c, const void *packed, int kind, int64_t n
     }
 }
 
-static void check_one(struct qcheck *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed, int kind, enum fill fill,
-                      int weighted)
+static void check_one(struct qcheck *c, int64_t n_out, int64_t n_in, enum qvl_dtype type, int transposed, int kind,
+                      enum fill fill, int weighted)
 {
     char what[160];
-    snprintf(what, sizeof what, "%s %dx%d from %s%s, fill %d%s", kind ? "q8" : "q4", (int)n_out, (int)n_in, qvl_dtype_name(type),
-             transposed ? " transposed" : "", (int)fill, weighted ? ", weighted" : "");
+    snprintf(what, sizeof what, "%s %dx%d from %s%s, fill %d%s", kind ? "q8" : "q4", (int)n_out, (int)n_in,
+             qvl_dtype_name(type), transposed ? " transposed" : "", (int)fill, weighted ? ", weighted" : "");
     struct source s = make_source(c, n_out, n_in, type, transposed, fill);
     const enum qvl_dtype packed_type = kind ? QVL_DT_Q8 : QVL_DT_Q4;
     const size_t bytes = qvl_quant_bytes(packed_type, n_out, n_in);
-    expect(c, bytes == stored_bytes(kind, n_out, n_in), "%s: %zu bytes, expected %zu", what, bytes, stored_bytes(kind, n_out, n_in));
-    struct guarded dst = guard_open(bytes, (size_t)next_int(c, 0, 3)), parts = guard_open(bytes, 0), ref = guard_open(bytes, 0);
+    expect(c, bytes == stored_bytes(kind, n_out, n_in), "%s: %zu bytes, expected %zu", what, bytes,
+           stored_bytes(kind, n_out, n_in));
+    struct guarded dst = guard_open(bytes, (size_t)next_int(c, 0, 3)), parts = guard_open(bytes, 0),
+                   ref = guard_open(bytes, 0);
     struct guarded work = guard_open(qvl_quant_work_bytes(n_in), 0);
     float *importance = qvl_calloc((size_t)n_in, 4);
     for (int64_t i = 0; i < n_in; i++)
@@ -191,10 +196,12 @@ static void check_one(struct qcheck *c, int64_t n_out, int64_t n_in, enum qvl_dt
     if (fill == BAD_ROWS) {
         expect(c, isnan(e.error) && isnan(e.norm), "%s: non-finite weights, but error %g", what, e.error);
     } else {
-        expect(c, fabs(e.error - want.error) <= 1e-4 * want.error + 1e-9 * want.norm + 1e-60, "%s: reported error %g, found %g", what, e.error,
-               want.error);
-        expect(c, fabs(e.norm - want.norm) <= 1e-5 * want.norm + 1e-60, "%s: reported norm %g, found %g", what, e.norm, want.norm);
-        expect(c, fabs(sum.error - e.error) <= 1e-12 * e.error, "%s: error of parts %g, of all %g", what, sum.error, e.error);
+        expect(c, fabs(e.error - want.error) <= 1e-4 * want.error + 1e-9 * want.norm + 1e-60,
+               "%s: reported error %g, found %g", what, e.error, want.error);
+        expect(c, fabs(e.norm - want.norm) <= 1e-5 * want.norm + 1e-60, "%s: reported norm %g, found %g", what, e.norm,
+               want.norm);
+        expect(c, fabs(sum.error - e.error) <= 1e-12 * e.error, "%s: error of parts %g, of all %g", what, sum.error,
+               e.error);
     }
     check_padding(c, dst.p, kind, n_out, n_in, what);
     check_rows(c, dst.p, kind, n_out, n_in, what);
@@ -243,10 +250,12 @@ static void check_quality(struct qcheck *c)
     struct source s = make_source(c, 256, 2048, QVL_DT_F32, 0, NORMAL);
     for (int kind = 0; kind < 2; kind++) {
         enum qvl_dtype type = kind ? QVL_DT_Q8 : QVL_DT_Q4;
-        struct guarded dst = guard_open(qvl_quant_bytes(type, 256, 2048), 0), work = guard_open(qvl_quant_work_bytes(2048), 0);
+        struct guarded dst = guard_open(qvl_quant_bytes(type, 256, 2048), 0),
+                       work = guard_open(qvl_quant_work_bytes(2048), 0);
         struct qvl_quant_error e = qvl_quant_pack(dst.p, type, &s.mat, 0, 256, NULL, c->k, work.p);
         double r = sqrt(e.error / e.norm), limit = kind ? 0.0055 : 0.0813;
-        expect(c, r > 0 && r <= limit, "%s: relative error of normal weights %.5f, allowed %.5f", kind ? "q8" : "q4", r, limit);
+        expect(c, r > 0 && r <= limit, "%s: relative error of normal weights %.5f, allowed %.5f", kind ? "q8" : "q4", r,
+               limit);
         guard_close(c, &dst, "quality");
         guard_close(c, &work, "quality");
     }
@@ -263,14 +272,16 @@ static void check_half(struct qcheck *c)
         bad += qvl_f32_to_f16((float)mid) != (h & 1 ? h + 1 : h);
         bad += qvl_f32_to_f16(nextafterf((float)mid, 0)) != h || qvl_f32_to_f16(nextafterf((float)mid, 1e9f)) != h + 1;
     }
-    bad += qvl_f32_to_f16(INFINITY) != 0x7c00 || qvl_f32_to_f16(-1e30f) != 0xfc00 || (qvl_f32_to_f16(NAN) & 0x7fff) <= 0x7c00;
+    bad +=
+        qvl_f32_to_f16(INFINITY) != 0x7c00 || qvl_f32_to_f16(-1e30f) != 0xfc00 || (qvl_f32_to_f16(NAN) & 0x7fff) <= 0x7c00;
     expect(c, bad == 0, "f32 to f16: %ld of 31744 values are rounded wrongly", bad);
 }
 
 static void check_bytes(struct qcheck *c)
 {
     expect(c, qvl_quant_bytes(QVL_DT_BF16, 16, 64) == 0, "bytes of bf16");
-    expect(c, qvl_quant_bytes(QVL_DT_Q4, 16, 64) == 576 && qvl_quant_bytes(QVL_DT_Q8, 17, 65) == 4 * 1088, "bytes of small matrices");
+    expect(c, qvl_quant_bytes(QVL_DT_Q4, 16, 64) == 576 && qvl_quant_bytes(QVL_DT_Q8, 17, 65) == 4 * 1088,
+           "bytes of small matrices");
     expect(c, qvl_quant_bytes(QVL_DT_Q4, INT64_MAX, 64) == 0 && qvl_quant_bytes(QVL_DT_Q4, INT64_MAX / 2, INT64_MAX / 2) == 0
                   && qvl_quant_bytes(QVL_DT_Q8, 1, -1) == 0,
            "bytes that overflow");
@@ -291,6 +302,7 @@ void check_pack(struct qcheck *c)
                     check_one(c, shapes[s][0], shapes[s][1], types[t], transposed, kind, NORMAL, (int)(t + s) % 2);
                 if (shapes[s][1] > 40)
                     for (int f = 1; f < FILLS; f++)
-                        check_one(c, shapes[s][0], shapes[s][1], QVL_DT_F32, transposed, kind, (enum fill)f, (f + kind + transposed) % 2);
+                        check_one(c, shapes[s][0], shapes[s][1], QVL_DT_F32, transposed, kind, (enum fill)f,
+                                  (f + kind + transposed) % 2);
             }
 }

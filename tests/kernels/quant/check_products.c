@@ -1,4 +1,5 @@
-/* check_products.c - products of packed weights: every m, odd sizes, strides, bias, team sizes, extremes; bits must be equal. */
+/* check_products.c - products of packed weights: every m, odd sizes, strides, bias, team sizes, extremes; bits must be
+ * equal. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,13 +95,14 @@ static void run_bf16(void *ud, const struct qvl_team *t)
 static void check_product(struct qcheck *c, const struct product *p)
 {
     char what[160];
-    snprintf(what, sizeof what, "%s %dx%d m=%d%s%s, content %d", p->kind ? "q8" : "q4", (int)p->n_out, (int)p->n_in, (int)p->m,
-             p->add ? " add" : "", p->bias ? " bias" : "", (int)p->content);
+    snprintf(what, sizeof what, "%s %dx%d m=%d%s%s, content %d", p->kind ? "q8" : "q4", (int)p->n_out, (int)p->n_in,
+             (int)p->m, p->add ? " add" : "", p->bias ? " bias" : "", (int)p->content);
     const int64_t n_block = (p->n_in + 255) / 256;
     struct guarded w = guard_open(stored_bytes(p->kind, p->n_out, p->n_in), (size_t)next_int(c, 0, 5));
     struct guarded x = guard_open((size_t)((p->m - 1) * p->x_stride + p->n_in) * 4, 0);
     const size_t y_elems = (size_t)((p->m - 1) * p->y_stride + p->n_out);
-    float *before = must(qvl_calloc(y_elems, 4)), *want = must(qvl_calloc(y_elems, 4)), *bias = must(qvl_calloc((size_t)p->n_out, 4));
+    float *before = must(qvl_calloc(y_elems, 4)), *want = must(qvl_calloc(y_elems, 4)),
+          *bias = must(qvl_calloc((size_t)p->n_out, 4));
     int8_t *q = must(qvl_calloc((size_t)p->n_in, 1));
     float *scale = must(qvl_calloc((size_t)n_block, 4));
     fill_weights(c, w.p, p);
@@ -123,21 +125,29 @@ static void check_product(struct qcheck *c, const struct product *p)
     }
     for (int team = 0; team < 3; team++) {
         static const qvl_team_fn run[] = {run_quant, run_f32, run_bf16};
-        const size_t need = team == 0 ? qvl_quant_scratch(c->q, p->m, p->n_in, team + 1)
-                                      : qvl_matmul_scratch(c->k, (enum qvl_arith)(team - 1), p->m, p->n_out, p->n_in, team + 1);
+        const size_t need = team == 0
+                                ? qvl_quant_scratch(c->q, p->m, p->n_in, team + 1)
+                                : qvl_matmul_scratch(c->k, (enum qvl_arith)(team - 1), p->m, p->n_out, p->n_in, team + 1);
         struct guarded y = guard_open(y_elems * 4, 0), scratch = guard_open(need, 0);
         struct qvl_mat mat = {.data = w.p, .type = p->kind ? QVL_DT_Q8 : QVL_DT_Q4, .n_out = p->n_out, .n_in = p->n_in};
         struct call call = {.k = c->k, .scratch = {scratch.p, need}};
-        call.op = (struct qvl_matmul){.y = y.p, .x = x.p, .w = &mat, .bias = p->bias ? bias : NULL, .m = p->m, .y_stride = p->y_stride,
-                                      .x_stride = p->x_stride, .add = p->add};
+        call.op = (struct qvl_matmul){.y = y.p,
+                                      .x = x.p,
+                                      .w = &mat,
+                                      .bias = p->bias ? bias : NULL,
+                                      .m = p->m,
+                                      .y_stride = p->y_stride,
+                                      .x_stride = p->x_stride,
+                                      .add = p->add};
         memcpy(y.p, before, y_elems * 4);
         qvl_pool_run(c->pool[team], run[team], &call);
         size_t bad = 0, first = 0;
         for (size_t i = 0; i < y_elems; i++)
             if (!same_float(((float *)y.p)[i], want[i]) && !bad++)
                 first = i;
-        expect(c, bad == 0, "%s, team of %d: %zu of %zu differ, first [%zu][%zu]: found %.9g, expected %.9g", what, team + 1, bad, y_elems,
-               first / (size_t)p->y_stride, first % (size_t)p->y_stride, (double)((float *)y.p)[first], (double)want[first]);
+        expect(c, bad == 0, "%s, team of %d: %zu of %zu differ, first [%zu][%zu]: found %.9g, expected %.9g", what, team + 1,
+               bad, y_elems, first / (size_t)p->y_stride, first % (size_t)p->y_stride, (double)((float *)y.p)[first],
+               (double)want[first]);
         guard_close(c, &y, what);
         guard_close(c, &scratch, what);
     }
@@ -198,14 +208,16 @@ static void check_accuracy(struct qcheck *c)
         for (int n = 0; n < N_OUT; n++) {
             double sum = 0, size = 0, exact = 0;
             for (int k = 0; k < N_IN; k++) {
-                double weight = half_value(stored_scale(w.p, kind, N_IN, n, k)) * (stored_code(w.p, kind, N_IN, n, k) - (kind ? 128 : 8));
+                double weight = half_value(stored_scale(w.p, kind, N_IN, n, k)) *
+                                (stored_code(w.p, kind, N_IN, n, k) - (kind ? 128 : 8));
                 sum += weight * scale[k / 256] * q[k];
                 exact += weight * x[k];
                 size += weight * weight;
             }
             double got = expected_sum(w.p, kind, N_IN, n, q, scale);
             expect(c, fabs(got - sum) <= 1e-6 * sqrt(size) * 3, "the order of sums loses %g of %g", fabs(got - sum), sum);
-            expect(c, fabs(got - exact) <= 0.05 * sqrt(size), "int8 activations are off by %g of %g", fabs(got - exact), sqrt(size));
+            expect(c, fabs(got - exact) <= 0.05 * sqrt(size), "int8 activations are off by %g of %g", fabs(got - exact),
+                   sqrt(size));
         }
         guard_close(c, &w, "accuracy");
     }
@@ -220,8 +232,13 @@ void check_products(struct qcheck *c)
     for (int64_t m = 1; m <= 70; m += m < 20 ? 1 : next_int(c, 1, 9))
         for (int kind = 0; kind < 2; kind++)
             for (int i = 0; i < 4; i++) {
-                struct product p = {.m = m, .n_out = n_outs[next_int(c, 0, 5)], .n_in = n_ins[next_int(c, 0, 6)], .kind = kind, .add = i & 1,
-                                    .bias = i >> 1, .content = i == 3 ? (enum content)(m % 4) : RANDOM};
+                struct product p = {.m = m,
+                                    .n_out = n_outs[next_int(c, 0, 5)],
+                                    .n_in = n_ins[next_int(c, 0, 6)],
+                                    .kind = kind,
+                                    .add = i & 1,
+                                    .bias = i >> 1,
+                                    .content = i == 3 ? (enum content)(m % 4) : RANDOM};
                 p.x_stride = p.n_in + next_int(c, 0, 5);
                 p.y_stride = p.n_out + next_int(c, 0, 5);
                 check_product(c, &p);
@@ -230,14 +247,30 @@ void check_products(struct qcheck *c)
         for (int content = 0; content < 4; content++) {
             static const int64_t ms[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 40};
             for (size_t i = 0; i < QVL_COUNT(ms); i++)
-                check_product(c, &(struct product){.m = ms[i], .n_out = 40, .n_in = 515, .x_stride = 515, .y_stride = 40, .kind = kind,
+                check_product(c, &(struct product){.m = ms[i],
+                                                   .n_out = 40,
+                                                   .n_in = 515,
+                                                   .x_stride = 515,
+                                                   .y_stride = 40,
+                                                   .kind = kind,
                                                    .content = (enum content)content});
-            check_product(c, &(struct product){.m = 1, .n_out = 19, .n_in = 4304, .x_stride = 4304, .y_stride = 19, .kind = kind,
+            check_product(c, &(struct product){.m = 1,
+                                               .n_out = 19,
+                                               .n_in = 4304,
+                                               .x_stride = 4304,
+                                               .y_stride = 19,
+                                               .kind = kind,
                                                .content = (enum content)content});
-            check_product(c, &(struct product){.m = 21, .n_out = 19, .n_in = 4304, .x_stride = 4304, .y_stride = 19, .kind = kind,
+            check_product(c, &(struct product){.m = 21,
+                                               .n_out = 19,
+                                               .n_in = 4304,
+                                               .x_stride = 4304,
+                                               .y_stride = 19,
+                                               .kind = kind,
                                                .content = (enum content)content});
         }
     /* More tokens than one chunk holds. */
     check_product(c, &(struct product){.m = 1100, .n_out = 70, .n_in = 288, .x_stride = 288, .y_stride = 70, .bias = 1});
-    check_product(c, &(struct product){.m = 513, .n_out = 300, .n_in = 64, .x_stride = 64, .y_stride = 300, .kind = 1, .add = 1});
+    check_product(
+        c, &(struct product){.m = 513, .n_out = 300, .n_in = 64, .x_stride = 64, .y_stride = 300, .kind = 1, .add = 1});
 }

@@ -118,7 +118,8 @@ static void add_case(struct bench *b, struct timed *t, int kind, int64_t m, int6
     float *x = must(qvl_calloc((size_t)(m * n_in), 4));
     for (int64_t i = 0; i < m * n_in; i++)
         x[i] = (float)(i * 7919 % 1000 - 500);
-    t->op = (struct qvl_matmul){.y = must(qvl_calloc((size_t)(m * n_out), 4)), .x = x, .m = m, .y_stride = n_out, .x_stride = n_in};
+    t->op = (struct qvl_matmul){
+        .y = must(qvl_calloc((size_t)(m * n_out), 4)), .x = x, .m = m, .y_stride = n_out, .x_stride = n_in};
 }
 
 static void free_case(struct timed *t)
@@ -175,9 +176,10 @@ static void bench_gemv(struct bench *b, int kind, int64_t n_out, int64_t n_in)
 
 static void bench_gemm(struct bench *b)
 {
-    static const int64_t cases[][4] = {{0, 512, 9728, 2560}, {0, 512, 2560, 9728}, {0, 512, 6144, 2560}, {1, 512, 9728, 2560},
-                                       {0, 128, 9728, 2560}, {0, 64, 9728, 2560},  {0, 48, 9728, 2560},  {0, 32, 9728, 2560},
-                                       {0, 24, 9728, 2560},  {0, 16, 9728, 2560},  {0, 9, 9728, 2560},   {1, 512, 4096, 1024}};
+    static const int64_t cases[][4] = {{0, 512, 9728, 2560}, {0, 512, 2560, 9728}, {0, 512, 6144, 2560},
+                                       {1, 512, 9728, 2560}, {0, 128, 9728, 2560}, {0, 64, 9728, 2560},
+                                       {0, 48, 9728, 2560},  {0, 32, 9728, 2560},  {0, 24, 9728, 2560},
+                                       {0, 16, 9728, 2560},  {0, 9, 9728, 2560},   {1, 512, 4096, 1024}};
     struct timed t[MAX_CASES];
     double probe[ROUNDS];
     const int n = (int)QVL_COUNT(cases);
@@ -240,7 +242,8 @@ static void bench_pack(struct bench *b)
     }
     for (int64_t i = 0; i < n_in; i++)
         importance[i] = expf(next_normal(&c));
-    struct packing p = {.b = b, .mat = {.data = w, .type = QVL_DT_BF16, .n_out = n_out, .n_in = n_in, .stride = n_in}, .dst = b->weights};
+    struct packing p = {
+        .b = b, .mat = {.data = w, .type = QVL_DT_BF16, .n_out = n_out, .n_in = n_in, .stride = n_in}, .dst = b->weights};
     p.work = must(qvl_calloc((size_t)b->threads, qvl_round_up(qvl_quant_work_bytes(n_in), QVL_ALIGN)));
     for (int i = 0; i < 3; i++) {
         p.type = i == 2 ? QVL_DT_Q8 : QVL_DT_Q4;
