@@ -136,7 +136,7 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
         QVL_TRY(load_weights(m, p, err));
     if (is_packed(p->vision_precision))
         return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32 or bf16 arithmetic only");
-    if (p->text && p->precision == QVL_PRECISION_AUTO && m->weights.mapped_bytes > AUTO_F32_BYTES)
+    if ((p->text || m->gguf.text) && p->precision == QVL_PRECISION_AUTO && m->weights.mapped_bytes > AUTO_F32_BYTES)
         p->precision = qvl_model_text_precision(m);
     if (is_packed(p->precision) && !p->no_weights)
         QVL_TRY(qvl_model_pack(m, p, err));
