@@ -10,7 +10,7 @@ say() { printf '\n== %s (%d s)\n' "$*" $(($(date +%s) - started)); }
 build() { # DIR OPTIONS...
     dir=$1
     shift
-    cmake -G Ninja -S . -B "$dir" -DQVL_WERROR=ON "$@" >"$dir.log" 2>&1 || { cat "$dir.log"; exit 1; }
+    cmake -G Ninja -S . -B "$dir" "$@" >"$dir.log" 2>&1 || { cat "$dir.log"; exit 1; }
     ninja -C "$dir" -j "$jobs" >>"$dir.log" 2>&1 || { grep -E 'error|warning|FAILED' "$dir.log" | head -40; tail -20 "$dir.log"; exit 1; }
 }
 run_tests() { # DIR OPTIONS...
@@ -20,7 +20,7 @@ run_tests() { # DIR OPTIONS...
 }
 
 say "clang, warnings are errors, fuzz targets"
-build build-clang -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DQVL_LIBFUZZER=ON -DQVL_SANITIZE=address,undefined
+build build-clang -DQVL_WERROR=ON -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DQVL_LIBFUZZER=ON -DQVL_SANITIZE=address,undefined
 say "fuzzing, $seconds s a target"
 tools/fuzz.sh "$seconds" build-clang
 
@@ -32,7 +32,7 @@ say "gcc, thread sanitizer"
 build build-tsan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DQVL_SANITIZE=thread
 run_tests build-tsan -R 'pool|threads'
 
-say "gcc, release"
-build build -DCMAKE_BUILD_TYPE=Release
+say "gcc, release, warnings are errors"
+build build -DQVL_WERROR=ON -DCMAKE_BUILD_TYPE=Release
 tools/check_source.sh build
 run_tests build

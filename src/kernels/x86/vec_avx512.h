@@ -9,7 +9,7 @@
 #include "kernels/x86/inline.h"
 
 /* The first n lanes, 0 <= n; all of them from 16 on. */
-QVL_INLINE __mmask16 lanes16(int64_t n) { return n >= 16 ? 0xffffu : (__mmask16)((1u << n) - 1); }
+QVL_INLINE __mmask16 lanes16(int64_t n) { return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1); }
 
 QVL_INLINE __m512 from_bf16(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
 
