@@ -79,7 +79,7 @@ typedef struct qvl_model_params {
     qvl_precision precision;   /* text decoder and, unless the next field says otherwise, vision encoder */
     qvl_precision vision_precision;
     const char *cpu;           /* NULL = best for this machine; "ref", "avx2", "avx_vnni", "avx512",
-                                  "avx512_vnni", "avx512_bf16" */
+                                  "avx512_vnni", "avx512_bf16", "neon_dotprod" */
     int no_weights;            /* 1 = configuration and tokenizer only: enough for tokenize and templates */
     int no_memory_check;       /* 1 = do not refuse when the model cannot fit */
     qvl_progress_fn progress;  /* may be NULL */
