@@ -38,7 +38,8 @@ def write_config(special: dict[str, int], dest: Path) -> None:
     config = model_config(special)
     text = {k: getattr(config.text_config, k) for k in TEXT_KEYS}
     text.update(
-        dtype="bfloat16", model_type="qwen3_vl_text", tie_word_embeddings=True, rope_theta=ROPE_THETA, rope_scaling=ROPE,
+        dtype="bfloat16", model_type="qwen3_vl_text", tie_word_embeddings=True,
+        rope_theta=ROPE_THETA, rope_scaling=ROPE,
     )
     vision = {k: getattr(config.vision_config, k) for k in VISION_KEYS}
     vision["model_type"] = "qwen3_vl"

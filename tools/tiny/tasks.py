@@ -271,7 +271,7 @@ def ask_either(rng, scene):
 # kind of question: how often it is drawn
 SHORT = {ask_count: 2, ask_count_shape: 1, ask_count_color: 1, ask_background: 1, ask_text: 4}
 SHORT_ABOUT_SHAPES = {
-    ask_color: 2, ask_shape: 1, ask_place: 2, ask_relation: 2, ask_either: 1, ask_exists: 4, ask_largest: 1,
+    ask_color: 4, ask_shape: 3, ask_place: 2, ask_relation: 3, ask_either: 1, ask_exists: 4, ask_largest: 1,
 }
 
 
