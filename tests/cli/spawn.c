@@ -269,9 +269,13 @@ size_t pty_expect(struct pty *p, const char *text)
 int pty_end(struct pty *p)
 {
     int w = 0;
-    double start = now_ms();
+    double start = now_ms(), again = start + 1000;
     while (waitpid(p->pid, &w, WNOHANG) == 0) {
         pty_drain(p, 20);
+        if (now_ms() > again) { /* a Ctrl-D that comes between the prompt and the editor's raw mode is no key */
+            again += 1000;
+            pty_send(p, "\004");
+        }
         if (now_ms() - start > EXPECT_MS) {
             kill(p->pid, SIGKILL);
             waitpid(p->pid, &w, 0);
