@@ -163,16 +163,20 @@ const char *qvl_path_base(const char *path)
 
 int qvl_out_open(struct qvl_out *o, const char *path, qvl_err *err)
 {
+    struct stat st;
     *o = (struct qvl_out){.fd = -1};
-    size_t n = strlen(path) + 32;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* renaming onto a device would replace it */
+        return qvl_fail(err, QVL_E_ARG, "%s: exists and is not a regular file", path);
+    size_t n = strlen(path) + 64;
     o->path = qvl_strdup(path);
     o->tmp = qvl_alloc(n, 1);
     if (!o->path || !o->tmp) {
         qvl_out_close(o);
         return qvl_fail_nomem(err, n, path);
     }
-    snprintf(o->tmp, n, "%s.tmp-%ld", path, (long)getpid());
-    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    snprintf(o->tmp, n, "%s.tmp-%ld-%lx", path, (long)getpid(), (unsigned long)(uintptr_t)o); /* one for each writing thread */
+    unlink(o->tmp); /* of a process that died */
+    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (o->fd < 0) {
         int rc = qvl_fail_errno(err, errno, "%s: cannot create", path);
         qvl_mem_free(o->tmp);

@@ -26,7 +26,8 @@ char *qvl_path_join(const char *dir, const char *name);
 /* Last component, trailing slashes ignored; borrowed from path. */
 const char *qvl_path_base(const char *path);
 
-/* Writes to "path.tmp-PID" and renames on commit, so that readers see the old file or the whole new one. */
+/* Writes to "path.tmp-PID-..." and renames on commit, so that readers see the old file or the whole new one. What exists
+ * and is not a regular file is refused. */
 struct qvl_out {
     int fd;
     char *path, *tmp;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "engine/draft.h"
 #include "engine/internal.h"
@@ -481,6 +482,9 @@ int qvl_session_generate(qvl_session *s, const qvl_gen_params *params, qvl_resul
         struct qvl_gen_extra none = {0};
         return qvl_generate(s, &p, &none, out, err);
     }
+    struct qvl_out probe; /* a path that cannot be written should not cost an answer */
+    QVL_TRY(qvl_out_open(&probe, p.trace_path, err));
+    qvl_out_close(&probe);
     struct qvl_trace trace = {0};
     struct qvl_gen_extra extra = {.trace = &trace, .generated_logits = 1};
     size_t before = s->chat.n;

@@ -8,11 +8,12 @@
 #include "base/mem.h"
 #include "engine/internal.h"
 
-/* The conversation with pictures as absolute paths, so that the trace can be verified from anywhere. */
+/* The conversation with pictures as absolute paths, so that the trace can be verified from anywhere: the list of messages, or
+ * an object around it when the prompt depends on more. */
 static int messages_json(const struct qvl_session *s, char **out, qvl_err *err)
 {
     char *text = NULL;
-    json_t *list = NULL, *message, *part;
+    json_t *list = NULL, *root = NULL, *message, *part;
     size_t i, j;
     struct qvl_buf b;
     int rc = qvl_session_messages(s, &text, err);
@@ -29,8 +30,14 @@ static int messages_json(const struct qvl_session *s, char **out, qvl_err *err)
                 rc = qvl_fail_nomem(err, strlen(path), "messages");
             free(full);
         }
+    if (rc == 0 && (s->chat.tools || s->p.add_vision_id)) {
+        root = json_pack("{s:O, s:b, s:O*}", "messages", list, "add_vision_id", s->p.add_vision_id, "tools", s->chat.tools);
+        if (!root)
+            rc = qvl_fail_nomem(err, 0, "messages");
+    }
     qvl_buf_init(&b, SIZE_MAX / 4);
-    qvl_json_dump_python(&b, list);
+    qvl_json_dump_python(&b, root ? root : list);
+    json_decref(root);
     json_decref(list);
     if (rc < 0) {
         qvl_buf_free(&b);
@@ -48,11 +55,18 @@ static struct qvl_tensor view(const struct qvl_trace_entry *e)
     return t;
 }
 
+/* The format knows greedy continuations only; others would read as differences. */
+static int is_greedy(const struct qvl_gen_params *p)
+{
+    return (p->greedy || p->temperature <= 0) && p->repetition_penalty == 1 && p->presence_penalty == 0 && p->frequency_penalty == 0;
+}
+
 int qvl_trace_write(const struct qvl_session *s, const struct qvl_gen_params *p, const struct qvl_trace *t, const char *path,
                     qvl_err *err)
 {
     char reference[64], dtype[12], max_new[16], min_px[24], max_px[24], *messages = NULL;
     struct qvl_tensor *tensors = NULL;
+    size_t n = 0;
     if (t->failed)
         return qvl_fail_nomem(err, 0, "the trace");
     int rc = messages_json(s, &messages, err);
@@ -60,7 +74,7 @@ int qvl_trace_write(const struct qvl_session *s, const struct qvl_gen_params *p,
         return rc;
     snprintf(reference, sizeof reference, "qvl %s", qvl_version());
     snprintf(dtype, sizeof dtype, "%s", s->model->arith_text == QVL_ARITH_F32 ? "float32" : "bfloat16");
-    snprintf(max_new, sizeof max_new, "%zu", s->ids.n);
+    snprintf(max_new, sizeof max_new, "%zu", is_greedy(p) ? s->ids.n : 0);
     snprintf(min_px, sizeof min_px, "%llu", (unsigned long long)s->p.min_pixels);
     snprintf(max_px, sizeof max_px, "%llu", (unsigned long long)s->p.max_pixels);
     const struct qvl_tensor_meta meta[] = {
@@ -71,9 +85,10 @@ int qvl_trace_write(const struct qvl_session *s, const struct qvl_gen_params *p,
     if (!tensors)
         rc = qvl_fail_nomem(err, t->n * sizeof *tensors, "the trace");
     for (size_t i = 0; rc == 0 && i < t->n; i++)
-        tensors[i] = view(&t->entry[i]);
+        if (is_greedy(p) || strncmp(t->entry[i].name, "generated_", 10) != 0)
+            tensors[n++] = view(&t->entry[i]);
     if (rc == 0)
-        rc = qvl_safetensors_write(path, tensors, t->n, meta, QVL_COUNT(meta), err);
+        rc = qvl_safetensors_write(path, tensors, n, meta, QVL_COUNT(meta), err);
     qvl_mem_free(tensors);
     qvl_mem_free(messages);
     return rc;

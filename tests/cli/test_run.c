@@ -219,6 +219,26 @@ static void verbose_and_trace(void **state)
     run_free(&r);
 }
 
+/* What the prompt depends on beside the messages is in the trace; a sampled answer, which nobody could verify, is not. */
+static void trace_of_tools_and_sampling(void **state)
+{
+    static const char talk[] = "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"image\": \"" EXAMPLES
+                               "one-shape.png\"}]}], \"tools\": [{\"name\": \"f\"}], \"add_vision_id\": true}";
+    char path[512];
+    (void)state;
+    snprintf(path, sizeof path, "%s/tools.safetensors", scratch());
+    for (int sampled = 0; sampled < 2; sampled++) {
+        struct run r = RUN(&(struct how){.in = talk}, "run", MODEL, "-q", "--messages", "-", "--trace", path, "-n", "8", "--seed", "1", "--temperature",
+                           sampled ? "3" : "0");
+        expect_status(&r, 0);
+        r = RUN(NULL, "verify", MODEL, path);
+        expect_status(&r, 0);
+        expect_contains(r.out, "1 of 1 goldens pass");
+        assert_int_equal(strstr(r.out, "generated_ids") == NULL, sampled);
+        run_free(&r);
+    }
+}
+
 /* Pixels: fewer pixels, fewer tokens; the three spellings agree. */
 static void pixel_sizes(void **state)
 {
@@ -293,6 +313,7 @@ int main(void)
         cmocka_unit_test(known_answers),     cmocka_unit_test(several_pictures), cmocka_unit_test(messages_file),
         cmocka_unit_test(system_message),    cmocka_unit_test(standard_input),   cmocka_unit_test(json_output),
         cmocka_unit_test(sampling),          cmocka_unit_test(stop_texts),       cmocka_unit_test(verbose_and_trace),
+        cmocka_unit_test(trace_of_tools_and_sampling),
         cmocka_unit_test(pixel_sizes),       cmocka_unit_test(ctrl_c),           cmocka_unit_test(ctrl_c_json),
         cmocka_unit_test(output_fails),
     };

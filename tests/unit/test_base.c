@@ -185,6 +185,8 @@ static void files_are_replaced_whole(void **state)
     assert_int_equal(qvl_file_read(&data, &len, "/tmp", 4, &e), QVL_E_IO);
     assert_int_equal(qvl_map_open(&m, "/dev/null", &e), QVL_E_IO);
     assert_int_equal(qvl_out_open(&o, "/nonexistent/dir/file", &e), QVL_E_NOTFOUND);
+    assert_int_equal(qvl_out_open(&o, "/tmp", &e), QVL_E_ARG);
+    assert_int_equal(qvl_out_open(&o, "/dev/null", &e), QVL_E_ARG); /* or root would lose the device */
     assert_string_equal(qvl_path_base("/a/b/c//"), "c//");
     assert_string_equal(qvl_path_base("c"), "c");
     char *p = qvl_path_join("dir", "name");
