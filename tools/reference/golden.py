@@ -63,7 +63,9 @@ def open_picture(path, alpha):
     if alpha == "white" and image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info.pop("transparency", None)  # a transparent colour outlives the conversion, and the processor would paint it white
+    return image
 
 
 def build_inputs(processor, messages, folder, args):
