@@ -50,8 +50,16 @@ void qvl_interrupt_watch(qvl_session *s)
 
 void qvl_interrupt_collect(void)
 {
-    atomic_store(&state.count, 0);
-    atomic_store(&state.mode, COLLECT);
+    if (atomic_exchange(&state.mode, COLLECT) != COLLECT) /* presses between two waits stay: none is lost */
+        atomic_store(&state.count, 0);
 }
 
 int qvl_interrupt_pending(void) { return atomic_load(&state.count) > 0; }
+
+int qvl_interrupt_take(void)
+{
+    if (atomic_load(&state.count) <= 0)
+        return 0;
+    atomic_fetch_sub(&state.count, 1);
+    return 1;
+}

@@ -10,7 +10,9 @@ void qvl_interrupt_install(void);
 void qvl_interrupt_watch(qvl_session *s);
 /* From here on Ctrl-C only leaves a mark (a line is being edited). */
 void qvl_interrupt_collect(void);
-/* Ctrl-C since the last call of watch() or collect()? */
+/* Ctrl-C since watch(), or presses not taken since collect()? */
 int qvl_interrupt_pending(void);
+/* Takes one press; 0 when there is none. */
+int qvl_interrupt_take(void);
 
 #endif

@@ -83,15 +83,15 @@ static int wait_key(EditLine *el, struct qvl_lineedit *e)
 {
     for (;;) {
         fd_set in;
+        if (qvl_interrupt_take()) {
+            e->interrupted = 1;
+            return -1;
+        }
         FD_ZERO(&in);
         FD_SET(STDIN_FILENO, &in);
         int n = pselect(STDIN_FILENO + 1, &in, NULL, NULL, NULL, &e->usual);
         if (n >= 0 || errno != EINTR)
             return 0;
-        if (qvl_interrupt_pending()) {
-            e->interrupted = 1;
-            return -1;
-        }
         if (atomic_exchange(&resized, 0))
             el_resize(el);
         if (atomic_exchange(&stopped, 0))
@@ -114,6 +114,8 @@ static int read_char(EditLine *el, wchar_t *out)
             continue;
         if (n <= 0)
             return n == 0 ? 0 : -1;
+        if (c == 0) /* no key: what the terminal makes of a Ctrl-D that was typed before the editor was ready */
+            continue;
         size_t k = mbrtowc(out, &c, 1, &state);
         if (k == (size_t)-2)
             continue; /* more bytes of the character are to come */
