@@ -24,5 +24,10 @@ double qvl_now_ms(void);
 /* Adds to done and reports at most some twenty times a second (and when done reaches total). Returns 1 when the work
  * should stop. Call from the thread that called the library. */
 int qvl_watch_tick(struct qvl_watch *w, uint64_t more);
+/* 1 when somebody asked to stop, seen by a tick or not. */
+static inline int qvl_watch_stopped(const struct qvl_watch *w)
+{
+    return w && (w->stopped || (w->cancel && atomic_load_explicit(w->cancel, memory_order_relaxed)));
+}
 
 #endif

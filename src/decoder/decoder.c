@@ -216,7 +216,8 @@ static void begin(const struct step *s, const struct qvl_team *t)
     qvl_team_barrier(t);
 }
 
-/* q and k: RMS per head, rotation; k and v into the cache. Split by heads: a head's cache has one writer. */
+/* q and k: RMS per head, rotation; k and v into the cache. Split by heads: a head's cache has one writer. After a request to
+ * stop the products are unfinished and nothing is stored: what lies behind the valid positions has to stay finite. */
 static void rotate_and_store(const struct step *s, const struct qvl_team *t, const struct qvl_layer_weights *w, struct qvl_kv *kv)
 {
     struct qvl_decoder *d = s->d;
@@ -232,7 +233,7 @@ static void rotate_and_store(const struct step *s, const struct qvl_team *t, con
             kn->rope(q, d->cs + i * half, d->sn + i * half, hd);
         }
     qvl_team_share(t, c->n_kv, 1, &lo, &hi);
-    for (int64_t i = 0; i < s->n; i++)
+    for (int64_t i = 0; i < s->n && !qvl_scratch_cancelled(&d->scratch); i++)
         for (int64_t head = lo; head < hi; head++) {
             float *k = d->k + (i * c->n_kv + head) * hd;
             kn->rmsnorm(k, k, w->k_norm, hd, eps);
@@ -365,6 +366,7 @@ int qvl_decoder_step(struct qvl_decoder *d, const struct qvl_sequence *seq, int6
     }
     struct step s = {.d = d, .seq = seq, .from = from, .n = n, .n_logits = n_logits, .logits = logits, .watch = watch,
                      .trace = trace};
+    d->scratch.cancel = watch ? watch->cancel : NULL;
     qvl_pool_run(d->p.pool, run, &s);
-    return s.stop ? qvl_fail(err, QVL_E_CANCELLED, "cancelled") : 0;
+    return qvl_watch_stopped(watch) ? qvl_fail(err, QVL_E_CANCELLED, "cancelled") : 0;
 }

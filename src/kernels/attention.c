@@ -296,7 +296,7 @@ void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum q
     qvl_team_barrier(t);
     for (;;) {
         int64_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
-        if (i >= op->n_kv * tiles)
+        if (i >= op->n_kv * tiles || qvl_scratch_cancelled(s))
             return;
         attend_tile(&at, i / tiles, (tiles - 1 - i % tiles) * TILE_ROWS, &w); /* causal: the long ones first */
     }

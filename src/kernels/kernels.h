@@ -10,6 +10,7 @@
 #ifndef QVL_KERNELS_KERNELS_H
 #define QVL_KERNELS_KERNELS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -75,7 +76,12 @@ const struct qvl_kernels *qvl_kernels_get(enum qvl_cpu_level level);
 struct qvl_scratch {
     void *mem; /* 64-byte aligned */
     size_t bytes;
+    atomic_int *cancel; /* may be NULL; once it is set the operations of many tokens skip what is left: results are then undefined */
 };
+static inline int qvl_scratch_cancelled(const struct qvl_scratch *s)
+{
+    return s->cancel && atomic_load_explicit(s->cancel, memory_order_relaxed);
+}
 
 /* y[m][n_out] (=, or += when add) x[m][n_in] * W^T + bias. */
 struct qvl_matmul {

@@ -263,7 +263,7 @@ static void gemm(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
         pack_chunk(&g, t);
         qvl_team_barrier(t);
         qvl_team_share(t, panels * ceil_div(g.tiles, task), 1, &lo, &hi);
-        for (int64_t i = lo; i < hi; i++) {
+        for (int64_t i = lo; i < hi && !qvl_scratch_cancelled(s); i++) {
             int64_t t0 = i / panels * task;
             run_task(&g, t0, min_i64(t0 + task, g.tiles), i % panels * mk->nr);
         }

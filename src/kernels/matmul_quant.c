@@ -307,7 +307,7 @@ static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, co
         pack_tiles(&g, lo, hi);
         qvl_team_barrier(t);
         qvl_team_share(t, blocks * ceil_div(g.tiles, task), 1, &lo, &hi);
-        for (int64_t i = lo; i < hi; i++) {
+        for (int64_t i = lo; i < hi && !qvl_scratch_cancelled(s); i++) {
             const int64_t t0 = i / blocks * task;
             run_task(&g, t0, min_i64(t0 + task, g.tiles), i % blocks * k->nv);
         }

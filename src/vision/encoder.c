@@ -229,7 +229,7 @@ static void mlp_half(const struct run *r, const struct qvl_team *t, const struct
         int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk;
         norm_rows(r, t, r->h, r->x + at * C, m, C, &b->norm2);
         matmul(r, t, r->wide, F, r->h, C, m, &b->fc1, b->fc1_b, 0);
-        qvl_team_share(t, m, 1, &lo, &hi);
+        qvl_team_share(t, qvl_scratch_cancelled(&r->scratch) ? 0 : m, 1, &lo, &hi);
         (c->act_tanh ? k->gelu_tanh : k->gelu_erf)(r->wide + lo * F, (hi - lo) * F);
         qvl_team_barrier(t);
         matmul(r, t, r->x + at * C, C, r->wide, F, m, &b->fc2, b->fc2_b, 1);
@@ -343,6 +343,7 @@ int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *
         rc = qvl_fail(err, QVL_E_STATE, "vision work memory was counted wrongly");
         goto done;
     }
+    r.scratch.cancel = watch ? watch->cancel : NULL;
     size_t one = qvl_kv_bytes(v->arith, c->d_model / c->n_head, r.n_seg);
     for (int i = 0; i < c->n_head; i++) {
         memset(r.kv[i].k, 0, one);
@@ -353,7 +354,7 @@ int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *
             r.tap_order[k] += c->tap[j] < c->tap[k];
     qvl_rotary_table(r.row_cs, r.row_sn, side, c->d_model / c->n_head / 2, ROPE_THETA);
     qvl_pool_run(pool, encode, &r);
-    if (r.stop) {
+    if (qvl_watch_stopped(watch)) {
         rc = qvl_fail(err, QVL_E_CANCELLED, "cancelled while a picture was encoded");
         goto done;
     }

@@ -1,6 +1,9 @@
 /* Sessions: what is computed again and what is not, cancelling, limits, errors that leave the conversation alone. */
 #include "unit/session_help.h"
 
+#include <pthread.h>
+#include <time.h>
+
 #include "base/mem.h"
 
 static qvl_model *model;
@@ -128,6 +131,58 @@ static void cancelling_leaves_the_conversation(void **state)
         assert_memory_equal(got, want, nw * sizeof *got);
         qvl_session_close(&s);
     }
+}
+
+struct alarm {
+    qvl_session *s;
+    long ns;
+};
+
+static void *cancel_later(void *ud)
+{
+    struct alarm *a = ud;
+    nanosleep(&(struct timespec){.tv_nsec = a->ns}, NULL);
+    qvl_session_cancel(a->s);
+    return NULL;
+}
+
+/* A request to stop may come in the middle of a product; nothing of the unfinished work may be taken for finished. */
+static void cancelling_at_any_moment(void **state)
+{
+    int32_t want[256], got[256];
+    size_t nw, ng;
+    int cancelled = 0;
+    qvl_err err = {0};
+    (void)state;
+    qvl_session *s = open_session(model, 2, 16);
+    assert_int_equal(ask(s, PICTURE, "Describe this image.", &err), 0);
+    answer(s, 60, want, &nw);
+    qvl_session_close(&s);
+    s = open_session(model, 2, 16);
+    for (long ns = 20000; ns < 20000000; ns += ns / 4) {
+        struct alarm a = {.s = s, .ns = ns};
+        pthread_t thread;
+        qvl_gen_params g;
+        qvl_gen_params_default(&g, NULL);
+        g.max_tokens = 1;
+        qvl_session_clear(s);
+        assert_int_equal(ask(s, OTHER_PICTURE, "Hi", &err), 0);
+        assert_true(qvl_session_generate(s, &g, NULL, &err) == 0); /* so that nothing of the next prompt is in the cache */
+        qvl_session_clear(s);
+        assert_int_equal(ask(s, PICTURE, "Describe this image.", &err), 0);
+        assert_int_equal(pthread_create(&thread, NULL, cancel_later, &a), 0);
+        int rc = qvl_session_generate(s, &g, NULL, &err);
+        pthread_join(thread, NULL);
+        assert_true(rc == 0 || rc == QVL_E_CANCELLED);
+        cancelled += rc == QVL_E_CANCELLED;
+        if (rc == 0)
+            assert_int_equal(qvl_session_pop(s, 1, &err), 0);
+        answer(s, 60, got, &ng);
+        assert_int_equal(ng, nw);
+        assert_memory_equal(got, want, nw * sizeof *got);
+    }
+    assert_true(cancelled > 0);
+    qvl_session_close(&s);
 }
 
 static int stop_after(void *ud, const char *text, size_t len)
@@ -432,6 +487,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_turn_is_a_fresh_run), cmocka_unit_test(retry_and_other_picture),
         cmocka_unit_test(chunks_do_not_change_the_answer), cmocka_unit_test(cancelling_leaves_the_conversation),
+        cmocka_unit_test(cancelling_at_any_moment),
         cmocka_unit_test(answers_end_where_they_should), cmocka_unit_test(context_ends),
         cmocka_unit_test(bad_input_changes_nothing), cmocka_unit_test(same_picture_by_every_road),
         cmocka_unit_test(encoded_pictures_are_kept), cmocka_unit_test(nothing_is_allocated_between_tokens), cmocka_unit_test(typed_control_tokens_stay_text),

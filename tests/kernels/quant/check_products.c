@@ -130,7 +130,7 @@ static void check_product(struct qcheck *c, const struct product *p)
                                 : qvl_matmul_scratch(c->k, (enum qvl_arith)(team - 1), p->m, p->n_out, p->n_in, team + 1);
         struct guarded y = guard_open(y_elems * 4, 0), scratch = guard_open(need, 0);
         struct qvl_mat mat = {.data = w.p, .type = p->kind ? QVL_DT_Q8 : QVL_DT_Q4, .n_out = p->n_out, .n_in = p->n_in};
-        struct call call = {.k = c->k, .scratch = {scratch.p, need}};
+        struct call call = {.k = c->k, .scratch = {.mem = scratch.p, .bytes = need}};
         call.op = (struct qvl_matmul){.y = y.p,
                                       .x = x.p,
                                       .w = &mat,
