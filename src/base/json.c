@@ -10,10 +10,10 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-int qvl_json_parse(json_t **out, const char *text, size_t len, const char *what, qvl_err *err)
+static int parse(json_t **out, const char *text, size_t len, size_t flags, const char *what, qvl_err *err)
 {
     json_error_t e;
-    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    *out = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &e);
     if (*out)
         return 0;
     if (json_error_code(&e) == json_error_out_of_memory || !e.text[0]) /* jansson names every mistake but this one */
@@ -21,15 +21,27 @@ int qvl_json_parse(json_t **out, const char *text, size_t len, const char *what,
     return qvl_fail(err, QVL_E_FORMAT, "%s: line %d: %s", what, e.line, e.text);
 }
 
-int qvl_json_read(json_t **out, const char *path, size_t max, qvl_err *err)
+int qvl_json_parse(json_t **out, const char *text, size_t len, const char *what, qvl_err *err)
+{
+    return parse(out, text, len, 0, what, err);
+}
+
+static int read_file(json_t **out, const char *path, size_t max, size_t flags, qvl_err *err)
 {
     char *text;
     size_t len;
     *out = NULL;
     QVL_TRY(qvl_file_read(&text, &len, path, max, err));
-    int rc = qvl_json_parse(out, text, len, path, err);
+    int rc = parse(out, text, len, flags, path, err);
     qvl_mem_free(text);
     return rc;
+}
+
+int qvl_json_read(json_t **out, const char *path, size_t max, qvl_err *err) { return read_file(out, path, max, 0, err); }
+
+int qvl_json_read_texts(json_t **out, const char *path, size_t max, qvl_err *err)
+{
+    return read_file(out, path, max, JSON_DECODE_INT_AS_REAL, err);
 }
 
 int qvl_json_quote(struct qvl_buf *b, const char *s, size_t len)

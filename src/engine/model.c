@@ -46,6 +46,16 @@ static int check_shapes(const struct qvl_config *c, const char *dir, qvl_err *er
     return 0;
 }
 
+/* The template writes one pad a picture by its name; the prompt finds it by the number in the configuration. */
+static int check_pad(const struct qvl_model *m, qvl_err *err)
+{
+    int32_t found = qvl_tokenizer_find(m->tokenizer, "<|image_pad|>");
+    if (found == m->config.image_token)
+        return 0;
+    return qvl_fail(err, QVL_E_FORMAT, "%s: tokenizer: <|image_pad|>: found id %d%s, expected the configuration's image_token_id %d",
+                    m->dir, (int)found, found < 0 ? " (no such token)" : "", (int)m->config.image_token);
+}
+
 /* Rows of the head that have no text (padding of the vocabulary) and media pads can never be an answer. */
 static int ban_ids(struct qvl_model *m, qvl_err *err)
 {
@@ -132,8 +142,10 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
     QVL_TRY(qvl_gguf_model_is(m->dir) ? qvl_model_gguf_parts(m, p, err) : folder_parts(m, p, err));
     QVL_TRY(check_shapes(&m->config, m->dir, err));
     QVL_TRY(ban_ids(m, err));
-    if (!p->no_weights)
+    if (!p->no_weights) {
+        QVL_TRY(check_pad(m, err));
         QVL_TRY(load_weights(m, p, err));
+    }
     if (is_packed(p->vision_precision))
         return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32 or bf16 arithmetic only");
     if ((p->text || m->gguf.text) && p->precision == QVL_PRECISION_AUTO && m->weights.mapped_bytes > AUTO_F32_BYTES)

@@ -60,7 +60,7 @@ int qvl_template_parse(struct qvl_template **out, const char *jinja, size_t len,
 static int from_json(struct qvl_template **out, const char *path, int *found, qvl_err *err)
 {
     json_t *root = NULL;
-    QVL_TRY(qvl_json_read(&root, path, MAX_CONFIG, err));
+    QVL_TRY(qvl_json_read_texts(&root, path, MAX_CONFIG, err)); /* "no limit" is written as the integer 10^30 in there */
     const json_t *v = json_object_get(root, "chat_template");
     for (size_t i = 0; i < json_array_size(v); i++) {
         const json_t *entry = json_array_get(v, i);

@@ -202,7 +202,7 @@ static int load_parts(struct qvl_vocab_loader *l, const char *vocab_path, const 
     QVL_TRY_DONE(qvl_file_read(&merges, &len, merges_path, MAX_FILE, l->err));
     QVL_TRY_DONE(qvl_vocab_load_merge_lines(l, merges, len));
     l->what = config_path;
-    QVL_TRY_DONE(qvl_json_read(&config, config_path, MAX_FILE, l->err));
+    QVL_TRY_DONE(qvl_json_read_texts(&config, config_path, MAX_FILE, l->err));
     QVL_TRY_DONE(qvl_vocab_load_added_decoder(l, json_object_get(config, "added_tokens_decoder")));
 done:
     json_decref(config);

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -468,6 +469,49 @@ static void wrong_arguments_are_errors(void **state)
     qvl_session_close(&s);
 }
 
+/* A tokenizer of another model must not be found out by the first picture. */
+static void pads_have_to_agree(void **state)
+{
+    static const char *const linked[] = {"tokenizer.json", "preprocessor_config.json", "model.safetensors"};
+    static const char key[] = "\"image_token_id\": ";
+    char dir[] = "/tmp/qvl-session-XXXXXX", path[512], target[512], text[8192];
+    qvl_model_params p;
+    qvl_model *m = NULL;
+    qvl_err err = {0};
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    FILE *f = fopen(TINY "/config.json", "r");
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    char *number = strstr(text, key);
+    assert_non_null(number);
+    number += strlen(key);
+    assert_true(number[0] != '1');
+    number[0] = '1';
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, linked[i]);
+        snprintf(target, sizeof target, TINY "/%s", linked[i]);
+        assert_int_equal(symlink(target, path), 0);
+    }
+    qvl_model_params_default(&p);
+    p.path = dir;
+    assert_int_equal(qvl_model_open(&m, &p, &err), QVL_E_FORMAT);
+    assert_non_null(strstr(err.msg, "<|image_pad|>"));
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, linked[i]);
+        unlink(path);
+    }
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    unlink(path);
+    rmdir(dir);
+}
+
 static int open_model(void **state)
 {
     (void)state;
@@ -487,7 +531,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(second_turn_is_a_fresh_run), cmocka_unit_test(retry_and_other_picture),
         cmocka_unit_test(chunks_do_not_change_the_answer), cmocka_unit_test(cancelling_leaves_the_conversation),
-        cmocka_unit_test(cancelling_at_any_moment),
+        cmocka_unit_test(cancelling_at_any_moment), cmocka_unit_test(pads_have_to_agree),
         cmocka_unit_test(answers_end_where_they_should), cmocka_unit_test(context_ends),
         cmocka_unit_test(bad_input_changes_nothing), cmocka_unit_test(same_picture_by_every_road),
         cmocka_unit_test(encoded_pictures_are_kept), cmocka_unit_test(nothing_is_allocated_between_tokens), cmocka_unit_test(typed_control_tokens_stay_text),

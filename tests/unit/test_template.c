@@ -333,8 +333,8 @@ static void precedence(void **state)
     char dir[] = "/tmp/qvl-template-XXXXXX", json[512];
     assert_non_null(mkdtemp(dir));
     check_dir(dir, 0, NULL); /* none at all: Instruct */
-    snprintf(json, sizeof json, "{\"chat_template\": \"%s\"}", THINKING);
-    put_file(dir, "tokenizer_config.json", json);
+    snprintf(json, sizeof json, "{\"model_max_length\": 1000000000000000019884624838656, \"chat_template\": \"%s\"}", THINKING);
+    put_file(dir, "tokenizer_config.json", json); /* the length stands for "no limit" and fits no integer */
     check_dir(dir, 1, NULL);
     snprintf(json, sizeof json, "{\"chat_template\": \"%s\"}", INSTRUCT);
     put_file(dir, "chat_template.json", json);
