@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "dropped.h"
@@ -251,7 +252,12 @@ static void do_retry(struct repl *r)
 /* Written aside and renamed, so that a full disk does not take an older file. */
 static int write_file(const char *path, const char *text)
 {
-    size_t n = strlen(path) + 16;
+    size_t n = strlen(path) + 32;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) { /* renaming onto a device would replace it */
+        qvl_ui_error("%s: exists and is not a regular file", path);
+        return -1;
+    }
     char *aside = malloc(n);
     if (!aside) {
         out_of_memory();

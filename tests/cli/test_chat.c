@@ -150,6 +150,8 @@ static void failures(void **state)
     pty_expect(&p, "qvl: ");
     line(&p, "/retry");
     pty_expect(&p, "no message to answer");
+    line(&p, "/save %s", scratch()); /* a device would be replaced, so only files may be */
+    pty_expect(&p, "is not a regular file");
     line(&p, "/save /nonexistent/dir/x.json");
     pty_expect(&p, "No such file");
     line(&p, "/nonsense");
