@@ -231,6 +231,7 @@ static void trace_of_tools_and_sampling(void **state)
         struct run r = RUN(&(struct how){.in = talk}, "run", MODEL, "-q", "--messages", "-", "--trace", path, "-n", "8", "--seed", "1", "--temperature",
                            sampled ? "3" : "0");
         expect_status(&r, 0);
+        run_free(&r);
         r = RUN(NULL, "verify", MODEL, path);
         expect_status(&r, 0);
         expect_contains(r.out, "1 of 1 goldens pass");
