@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building and testing need and that are not there yet.
 set -eu
-packages="gcc clang libclang-rt-14-dev make cmake ninja-build pkg-config xz-utils valgrind
+packages="gcc clang libclang-rt-14-dev make cmake ninja-build pkg-config xz-utils
  libjpeg62-turbo-dev libpng-dev libwebp-dev libheif-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
  libjansson-dev libedit-dev libcmocka-dev"
 command -v dpkg-query >/dev/null || { echo "deps: not a Debian system; needed are: $packages"; exit 0; }
