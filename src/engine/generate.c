@@ -27,6 +27,7 @@ struct answer { /* text on its way out */
     struct qvl_stopper stopper;
     int has_stop, stopped;   /* stopped: a stop string was found */
     int cancelled;           /* on_text asked to stop */
+    int thought_open;        /* a thinking model ended in front of </think> */
 };
 
 void qvl_gen_params_default(qvl_gen_params *p, const qvl_model *m)
@@ -323,13 +324,15 @@ static int decode(struct qvl_session *s, struct answer *a, const qvl_gen_params 
 }
 
 /* Splits "reasoning</think>answer" of thinking models; line feeds around both are dropped as the template does. */
-static int split_reasoning(struct qvl_session *s, qvl_err *err)
+static int split_reasoning(struct answer *a, qvl_err *err)
 {
+    struct qvl_session *s = a->s;
     static const char mark[] = "</think>";
     if (!qvl_template_thinking(s->model->template))
         return 0;
     const char *text = s->text.data ? s->text.data : "", *at = strstr(text, mark);
     size_t end = at ? (size_t)(at - text) : s->text.len, skip = at ? end + sizeof mark - 1 : end, from = 0;
+    a->thought_open = !at;
     while (from < end && text[from] == '\n')
         from++;
     size_t to = end;
@@ -352,7 +355,7 @@ static int keep_answer(struct qvl_session *s, const struct answer *a, qvl_err *e
 {
     struct qvl_message m = {.role = QVL_ROLE_ASSISTANT};
     size_t n = s->ids.n;
-    int rc = 0, usable = !a->stopped;
+    int rc = 0, usable = !a->stopped && !a->thought_open; /* the template closes every thought */
     if (n && is_end(s->model, s->ids.id[n - 1]))
         n--;
     for (size_t i = 0; i < n; i++)
@@ -450,7 +453,7 @@ int qvl_generate(struct qvl_session *s, const struct qvl_gen_params *p, const st
     if (rc == 0)
         qvl_trace_add(extra->trace, QVL_DT_I32, s->ids.id, (int64_t)s->ids.n, 0, "generated_ids");
     if (rc == 0)
-        rc = split_reasoning(s, err);
+        rc = split_reasoning(&a, err);
     if (rc == 0)
         rc = keep_answer(s, &a, err);
     if (rc < 0)

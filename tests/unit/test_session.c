@@ -512,6 +512,52 @@ static void pads_have_to_agree(void **state)
     rmdir(dir);
 }
 
+/* A thought that never ended is closed by the template when it is read again, also right behind itself. */
+static void unfinished_thought(void **state)
+{
+    static const char *const linked[][2] = {{"config.json", TINY "/config.json"},
+                                            {"tokenizer.json", TINY "/tokenizer.json"},
+                                            {"generation_config.json", TINY "/generation_config.json"},
+                                            {"preprocessor_config.json", TINY "/preprocessor_config.json"},
+                                            {"model.safetensors", TINY "/model.safetensors"},
+                                            {"chat_template.jinja", QVL_SOURCE_DIR "/tools/reference/thinking.jinja"}};
+    char dir[] = "/tmp/qvl-session-XXXXXX", path[512], *json;
+    int32_t a[256], b[256];
+    size_t na, nb;
+    qvl_model_params p;
+    qvl_model *m = NULL;
+    qvl_err err = {0};
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (size_t i = 0; i < 6; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, linked[i][0]);
+        assert_int_equal(symlink(linked[i][1], path), 0);
+    }
+    qvl_model_params_default(&p);
+    p.path = dir;
+    assert_int_equal(qvl_model_open(&m, &p, &err), 0);
+    qvl_session *s = open_session(m, 1, 0), *f = open_session(m, 1, 0);
+    assert_int_equal(ask(s, NULL, "Hi", &err), 0);
+    qvl_result r = answer(s, 5, a, &na);
+    assert_string_equal(r.text, "");
+    assert_non_null(r.reasoning);
+    assert_int_equal(qvl_session_messages(s, &json, &err), 0);
+    assert_int_equal(qvl_session_add_json(f, json, strlen(json), NULL, &err), 0);
+    qvl_free(json);
+    uint32_t n = answer(s, 20, a, &na).n_prompt;
+    assert_int_equal(answer(f, 20, b, &nb).n_prompt, n);
+    assert_int_equal(na, nb);
+    assert_memory_equal(a, b, na * sizeof *a);
+    qvl_session_close(&s);
+    qvl_session_close(&f);
+    qvl_model_close(&m);
+    for (size_t i = 0; i < 6; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, linked[i][0]);
+        unlink(path);
+    }
+    rmdir(dir);
+}
+
 static int open_model(void **state)
 {
     (void)state;
@@ -532,6 +578,7 @@ int main(void)
         cmocka_unit_test(second_turn_is_a_fresh_run), cmocka_unit_test(retry_and_other_picture),
         cmocka_unit_test(chunks_do_not_change_the_answer), cmocka_unit_test(cancelling_leaves_the_conversation),
         cmocka_unit_test(cancelling_at_any_moment), cmocka_unit_test(pads_have_to_agree),
+        cmocka_unit_test(unfinished_thought),
         cmocka_unit_test(answers_end_where_they_should), cmocka_unit_test(context_ends),
         cmocka_unit_test(bad_input_changes_nothing), cmocka_unit_test(same_picture_by_every_road),
         cmocka_unit_test(encoded_pictures_are_kept), cmocka_unit_test(nothing_is_allocated_between_tokens), cmocka_unit_test(typed_control_tokens_stay_text),
