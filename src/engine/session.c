@@ -279,6 +279,8 @@ void qvl_session_clear(qvl_session *s)
     if (!s)
         return;
     qvl_chat_truncate(&s->chat, 0);
+    json_decref(s->chat.tools); /* they came with the messages */
+    s->chat.tools = NULL;
     qvl_media_sweep(s);
 }
 

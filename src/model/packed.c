@@ -290,9 +290,9 @@ int qvl_pack_bind(struct qvl_weights *w, const struct qvl_config *c, const struc
         else if (found->type != QVL_DT_U8 || found->rank != 3 || memcmp(found->shape, want.shape, 3 * sizeof want.shape[0]) != 0)
             rc = qvl_fail(err, QVL_E_FORMAT, "%s: tensor %s: found %s, expected %s", found->file, found->name,
                           qvl_tensor_describe(found, a, sizeof a), qvl_tensor_describe(&want, b, sizeof b));
-        else
-            replace(w, &l.item[i], found->data);
     }
+    for (size_t i = 0; rc == 0 && i < l.n; i++) /* only now: after a failure the weights are as they were */
+        replace(w, &l.item[i], qvl_tensors_find(t, l.item[i].name)->data);
     if (rc == 0)
         w->mapped_bytes += l.bytes;
     qvl_mem_free(l.item);

@@ -1,9 +1,11 @@
 /* qvl run: known answers, every way of giving pictures and text, --json, traces, Ctrl-C, and what goes where. */
 #include "spawn.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Output of a run must be `text` and a line feed, nothing else. */
 static void expect_answer(struct run *r, const char *text)
@@ -240,6 +242,45 @@ static void trace_of_tools_and_sampling(void **state)
     }
 }
 
+/* Packed weights in the cache folder whose list of tensors is damaged are made anew, from weights that are still whole. */
+static void damaged_cache(void **state)
+{
+    static const char name[] = "\"lm_head.weight.q8\"";
+    char folder[512], env[600], path[1100] = "";
+    struct how how = {.env = {env}};
+    (void)state;
+    snprintf(folder, sizeof folder, "%s/cache/qvl", scratch());
+    snprintf(env, sizeof env, "XDG_CACHE_HOME=%s/cache", scratch());
+    for (int damaged = 0; damaged < 2; damaged++) {
+        struct run r = RUN(&how, "run", MODEL, "-q", "--greedy", "--precision", "q8", "-p", "Hello");
+        expect_status(&r, 0);
+        assert_non_null(strstr(r.out, "Show me a picture"));
+        run_free(&r);
+        DIR *d = opendir(folder);
+        assert_non_null(d);
+        for (struct dirent *e; (e = readdir(d));)
+            if (e->d_name[0] != '.')
+                snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        closedir(d);
+        FILE *f = fopen(path, "r+b");
+        assert_non_null(f);
+        char *text = calloc(1, 1 << 20);
+        assert_non_null(text);
+        size_t n = fread(text, 1, (1 << 20) - 1, f), at = 0;
+        while (at + sizeof name < n && memcmp(text + at, name, sizeof name - 1) != 0)
+            at++;
+        free(text);
+        assert_true(at + sizeof name < n);
+        assert_int_equal(fseek(f, (long)at + 1, SEEK_SET), 0);
+        assert_int_equal(fputc('X', f), 'X');
+        assert_int_equal(fclose(f), 0);
+    }
+    unlink(path);
+    rmdir(folder);
+    *strrchr(folder, '/') = 0;
+    rmdir(folder);
+}
+
 /* Pixels: fewer pixels, fewer tokens; the three spellings agree. */
 static void pixel_sizes(void **state)
 {
@@ -314,7 +355,7 @@ int main(void)
         cmocka_unit_test(known_answers),     cmocka_unit_test(several_pictures), cmocka_unit_test(messages_file),
         cmocka_unit_test(system_message),    cmocka_unit_test(standard_input),   cmocka_unit_test(json_output),
         cmocka_unit_test(sampling),          cmocka_unit_test(stop_texts),       cmocka_unit_test(verbose_and_trace),
-        cmocka_unit_test(trace_of_tools_and_sampling),
+        cmocka_unit_test(trace_of_tools_and_sampling), cmocka_unit_test(damaged_cache),
         cmocka_unit_test(pixel_sizes),       cmocka_unit_test(ctrl_c),           cmocka_unit_test(ctrl_c_json),
         cmocka_unit_test(output_fails),
     };
