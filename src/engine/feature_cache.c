@@ -19,20 +19,35 @@
 #define DEFAULT_BYTES ((uint64_t)2 << 30)
 static const char ENDING[] = ".features.safetensors";
 
-/* What the features depend on besides the pixels: samples of the encoder's matrices, sizes, arithmetic. */
+enum { SAMPLE = 4096 }; /* bytes of a matrix that are looked at, from its middle */
+
+static void add_matrix(uint64_t h[2], const struct qvl_mat *m)
+{
+    size_t bytes = (size_t)m->n_out * (size_t)m->n_in * qvl_dtype_bits(m->type) / 8, n = bytes < SAMPLE ? bytes : SAMPLE;
+    qvl_hash128(h, (const char *)m->data + (bytes - n) / 2, n, h[0] ^ h[1] ^ bytes);
+}
+
+/* What the features depend on besides the pixels: samples of every matrix of the encoder, sizes, arithmetic. */
 static uint64_t encoder_key(const struct qvl_model *m)
 {
     const struct qvl_vision_weights *w = &m->weights.vision;
     const struct qvl_vision_config *c = &m->config.vision;
     uint64_t h[2] = {(uint64_t)m->arith_vision, (uint64_t)m->kernels->level};
-    const struct qvl_mat *mats[] = {&w->patch, &w->pos, &w->blocks[0].qkv, &w->blocks[c->depth / 2].fc1, &w->blocks[c->depth - 1].fc2,
-                                    &w->merger.fc1, &w->merger.fc2};
     const float mean_std[6] = {m->config.image.mean[0], m->config.image.mean[1], m->config.image.mean[2],
                                m->config.image.std[0], m->config.image.std[1], m->config.image.std[2]};
     qvl_hash128(h, mean_std, sizeof mean_std, h[0] ^ h[1] << 8);
-    for (size_t i = 0; i < QVL_COUNT(mats); i++) {
-        size_t bytes = (size_t)mats[i]->n_out * (size_t)mats[i]->n_in * qvl_dtype_bits(mats[i]->type) / 8;
-        qvl_hash128(h, mats[i]->data, bytes < 65536 ? bytes : 65536, h[0] ^ h[1] ^ bytes);
+    add_matrix(h, &w->patch);
+    add_matrix(h, &w->pos);
+    for (int i = 0; i < c->depth; i++) {
+        add_matrix(h, &w->blocks[i].qkv);
+        add_matrix(h, &w->blocks[i].proj);
+        add_matrix(h, &w->blocks[i].fc1);
+        add_matrix(h, &w->blocks[i].fc2);
+    }
+    for (int k = -1; k < c->n_tap; k++) {
+        const struct qvl_merger_weights *merger = k < 0 ? &w->merger : &w->tap[k];
+        add_matrix(h, &merger->fc1);
+        add_matrix(h, &merger->fc2);
     }
     return h[0];
 }
