@@ -14,11 +14,11 @@ struct sink {
     json_t *list;
 };
 
-static const char *percent(char *out, size_t size, const qvl_bench_row *r)
+static const char *percent(char *out, size_t size, double share, const char *of)
 {
     *out = 0;
-    if (!isnan(r->share))
-        snprintf(out, size, "%.0f %% of %s", 100 * r->share, r->of);
+    if (!isnan(share))
+        snprintf(out, size, "%.0f %%%s%s", 100 * share, *of ? " of " : "", of);
     return out;
 }
 
@@ -50,7 +50,10 @@ static void csv_row(const qvl_bench_row *r)
     else
         printf(",%.4f,", r->share);
     csv_text(r->of);
-    putchar('\n');
+    if (isnan(r->spread))
+        puts(",");
+    else
+        printf(",%.4f\n", r->spread);
 }
 
 static void json_row(json_t *list, const qvl_bench_row *r)
@@ -62,13 +65,14 @@ static void json_row(json_t *list, const qvl_bench_row *r)
     json_object_set_new(o, "unit", json_string(r->unit));
     json_object_set_new(o, "share", qvl_json_number(r->share));
     json_object_set_new(o, "of", json_string(r->of));
+    json_object_set_new(o, "spread", qvl_json_number(r->spread));
     json_array_append_new(list, o);
 }
 
 static void on_row(void *ud, const qvl_bench_row *row)
 {
     struct sink *s = ud;
-    char share[128], v[48];
+    char share[128], spread[16], v[48];
     qvl_bench_row r = *row;
     r.what = r.what ? r.what : "";
     r.of = r.of ? r.of : "";
@@ -77,16 +81,20 @@ static void on_row(void *ud, const qvl_bench_row *row)
     case FORM_JSON: json_row(s->list, &r); break;
     case FORM_CSV:
         if (!s->rows)
-            puts("name,what,value,unit,share,of");
+            puts("name,what,value,unit,share,of,spread");
         csv_row(&r);
         break;
     case FORM_MD:
         if (!s->rows)
-            puts("| name | what | value | unit | share |\n|---|---|---:|---|---|");
-        printf("| %s | %s | %s | %s | %s |\n", r.name, r.what, value(v, sizeof v, r.value), r.unit, percent(share, sizeof share, &r));
+            puts("| name | what | value | unit | spread | share |\n|---|---|---:|---|---:|---|");
+        printf("| %s | %s | %s | %s | %s | %s |\n", r.name, r.what, value(v, sizeof v, r.value), r.unit,
+               percent(spread, sizeof spread, r.spread, ""), percent(share, sizeof share, r.share, r.of));
         break;
     case FORM_TABLE:
-        printf("%-16s %-22s %10s %-10s %s\n", r.name, r.what, value(v, sizeof v, r.value), r.unit, percent(share, sizeof share, &r));
+        if (!s->rows)
+            printf("%-12s %-32s %10s %-11s %7s  %s\n", "", "", "median", "", "spread", "share");
+        printf("%-12s %-32s %10s %-11s %7s  %s\n", r.name, r.what, value(v, sizeof v, r.value), r.unit,
+               percent(spread, sizeof spread, r.spread, ""), percent(share, sizeof share, r.share, r.of));
         break;
     }
     s->rows++;
@@ -101,6 +109,13 @@ static enum form form_of(const struct qvl_options *o)
            : strcmp(o->format, "csv") == 0 ? FORM_CSV
            : strcmp(o->format, "md") == 0  ? FORM_MD
                                            : FORM_TABLE;
+}
+
+/* NULL when the option was not given: the library has the defaults. */
+static const uint32_t *list(const struct qvl_numbers *v, size_t *n)
+{
+    *n = v->n;
+    return v->given ? v->v : NULL;
 }
 
 int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui)
@@ -119,10 +134,12 @@ int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui)
     p.precision = qvl_precision_of(o->precision, p.precision);
     p.cpu = o->cpu;
     p.n_threads = (uint32_t)o->threads;
-    p.n_prompt = (uint32_t)o->bench_prompt;
     p.n_decode = (uint32_t)o->bench_decode;
-    p.image_width = (uint32_t)(o->bench_size >> 32);
-    p.image_height = (uint32_t)o->bench_size;
+    p.prompts = list(&o->bench_prompts, &p.n_prompts);
+    p.prompt_depths = list(&o->bench_prompt_depths, &p.n_prompt_depths);
+    p.depths = list(&o->bench_depths, &p.n_depths);
+    p.images = list(&o->bench_images, &p.n_images);
+    p.n_images /= 2;
     if (ui->verbose)
         qvl_ui_note(ui, "qvl %s, %s%s, precision %s, cpu level %s", qvl_version(), p.path ? "model " : "random weights ",
                     p.path ? p.path : p.shape, o->precision ? o->precision : "auto", o->cpu ? o->cpu : "best");

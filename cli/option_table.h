@@ -12,7 +12,8 @@ enum qvl_opt_kind {
     QVL_OPT_COUNT,  /* uint64_t; 8k is 8192 */
     QVL_OPT_REAL,   /* double */
     QVL_OPT_PIXELS, /* uint64_t; 2M, 512k, 1024x768 */
-    QVL_OPT_WXH     /* uint64_t, width << 32 | height */
+    QVL_OPT_COUNTS, /* struct qvl_numbers; 128,1k, or "none" */
+    QVL_OPT_SIZES   /* struct qvl_numbers, width and height pairs; 400x300,1024x768, or "none" */
 };
 
 enum qvl_opt_group { QVL_GROUP_REQUEST, QVL_GROUP_SAMPLING, QVL_GROUP_MACHINE, QVL_GROUP_OUTPUT, QVL_GROUP_COUNT };

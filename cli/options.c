@@ -248,18 +248,57 @@ static int set_number(const struct qvl_options *o, const struct source *s, const
     return 0;
 }
 
-static int set_size(const struct qvl_options *o, const struct source *s, const char *value, void *field)
+static int set_pixels(const struct qvl_options *o, const struct source *s, const char *value, void *field)
 {
-    uint64_t n, w, h;
-    if (s->row->kind == QVL_OPT_PIXELS) {
-        if (parse_pixels(value, &n))
-            return bad(o, s, value, "a number of pixels such as 65536, 512k, 2M or 1024x768");
-    } else {
-        if (parse_wxh(value, &w, &h))
-            return bad(o, s, value, "a size such as 1024x768");
-        n = w << 32 | h;
-    }
+    uint64_t n;
+    if (parse_pixels(value, &n))
+        return bad(o, s, value, "a number of pixels such as 65536, 512k, 2M or 1024x768");
     memcpy(field, &n, sizeof n);
+    return 0;
+}
+
+/* One word of a list: a count, or a size as two numbers. 0, or -1. */
+static int add_number(const struct qvl_opt_row *r, struct qvl_numbers *list, const char *word)
+{
+    uint64_t a, b = 0;
+    size_t n = r->kind == QVL_OPT_SIZES ? 2 : 1;
+    if (list->n + n > QVL_NUMBERS_MAX / (3 - n)) /* 16 of either */
+        return -1;
+    if (n == 2 ? parse_wxh(word, &a, &b) : parse_count(word, 1024, 1024 * 1024, &a))
+        return -1;
+    if ((double)a < r->min || (double)a > r->max || (n == 2 && ((double)b < r->min || (double)b > r->max)))
+        return -1;
+    list->v[list->n++] = (uint32_t)a;
+    if (n == 2)
+        list->v[list->n++] = (uint32_t)b;
+    return 0;
+}
+
+static int set_numbers(const struct qvl_options *o, const struct source *s, const char *value, void *field)
+{
+    const struct qvl_opt_row *r = s->row;
+    struct qvl_numbers list = {.given = 1};
+    char word[32];
+    int wrong = 0;
+    for (const char *at = value; strcmp(value, "none") != 0 && !wrong; at++) {
+        size_t n = strcspn(at, ",");
+        wrong = !n || n >= sizeof word;
+        if (!wrong) {
+            memcpy(word, at, n);
+            word[n] = 0;
+            wrong = add_number(r, &list, word) != 0;
+        }
+        at += n;
+        if (!*at)
+            break;
+    }
+    if (wrong) {
+        char expected[128];
+        snprintf(expected, sizeof expected, "up to %d %s from %.0f to %.0f, such as %s, or none", QVL_NUMBERS_MAX / 2,
+                 r->kind == QVL_OPT_SIZES ? "sizes" : "numbers", r->min, r->max, r->kind == QVL_OPT_SIZES ? "400x300,1024x768" : "128,1k");
+        return bad(o, s, value, expected);
+    }
+    memcpy(field, &list, sizeof list);
     return 0;
 }
 
@@ -272,8 +311,9 @@ static int set_value(struct qvl_options *o, const struct source *s, const char *
     case QVL_OPT_FLAG: memcpy(field, &(int){1}, sizeof(int)); return 0;
     case QVL_OPT_COUNT:
     case QVL_OPT_REAL: return set_number(o, s, value, field);
-    case QVL_OPT_PIXELS:
-    case QVL_OPT_WXH: return set_size(o, s, value, field);
+    case QVL_OPT_PIXELS: return set_pixels(o, s, value, field);
+    case QVL_OPT_COUNTS:
+    case QVL_OPT_SIZES: return set_numbers(o, s, value, field);
     case QVL_OPT_CHOICE:
         if (!is_choice(r->choices, value)) {
             snprintf(expected, sizeof expected, "one of %s", r->choices);

@@ -24,6 +24,14 @@ enum qvl_opt_mark {
     QVL_GIVEN_PRECISION = 1 << 6
 };
 
+/* A list of numbers. given = 1 and n = 0: explicitly none. */
+enum { QVL_NUMBERS_MAX = 32 };
+struct qvl_numbers {
+    uint32_t v[QVL_NUMBERS_MAX];
+    size_t n;
+    int given;
+};
+
 struct qvl_strings {
     const char **v;
     size_t n;
@@ -49,7 +57,8 @@ struct qvl_options {
     int decode, skip_special, plain, no_generation_prompt;
 
     const char *shape, *format; /* bench */
-    uint64_t bench_prompt, bench_decode, bench_size; /* bench_size: width << 32 | height */
+    uint64_t bench_decode;
+    struct qvl_numbers bench_prompts, bench_prompt_depths, bench_depths, bench_images;
 };
 
 /* Reads argv behind the command's name and then the environment. Returns 0, or prints one line and returns QVL_EXIT_USAGE.

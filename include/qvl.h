@@ -267,12 +267,13 @@ QVL_API int qvl_verify(qvl_model *m, const qvl_session_params *p, const char *go
 /* ---------------------------------------------------------------- bench */
 
 typedef struct qvl_bench_row {
-    const char *name;  /* "read probe", "f32 probe", "vision", "prefill", "decode", "load", ... */
+    const char *name;  /* "read probe", "int8 probe", "picture", "prefill", "decode", "load", ... */
     const char *what;  /* "512 tokens", "1024x768", ... */
     double value;      /* in `unit` */
     const char *unit;
     double share;      /* of the machine's own limit measured in the same run, 0..1; NaN = none */
     const char *of;    /* the limit the share refers to, or "" */
+    double spread;     /* (slowest - fastest) / median of the rounds whose median `value` comes from; NaN = measured once */
 } qvl_bench_row;
 typedef void (*qvl_bench_fn)(void *ud, const qvl_bench_row *row);
 
@@ -283,8 +284,16 @@ typedef struct qvl_bench_params {
     qvl_precision precision;
     const char *cpu;
     uint32_t n_threads;
-    uint32_t n_prompt, n_decode; /* 0 = defaults */
-    uint32_t image_width, image_height; /* 0 = 640x480 */
+    /* Lists, at most 16 long, not copied. NULL = the default in brackets; a list of length 0 with a non-NULL pointer = none. */
+    const uint32_t *prompts;       /* prompt lengths in tokens [128, 512] */
+    size_t n_prompts;
+    const uint32_t *prompt_depths; /* positions in the cache in front of the prompt [0, 3584]; > 0: the last length only */
+    size_t n_prompt_depths;
+    const uint32_t *depths;        /* positions in the cache when answering [128, 1024, 8192] */
+    size_t n_depths;
+    uint32_t n_decode;             /* tokens answered at each depth; 0 = 16, at most 1024 */
+    const uint32_t *images;        /* width, height pairs in pixels [400x300, 1024x768] */
+    size_t n_images;               /* pairs */
 } qvl_bench_params;
 QVL_API void qvl_bench_params_default(qvl_bench_params *p);
 QVL_API int qvl_bench(const qvl_bench_params *p, qvl_bench_fn on_row, void *ud, qvl_err *err);

@@ -159,6 +159,32 @@ void qvl_decoder_close(struct qvl_decoder **d)
     *d = NULL;
 }
 
+struct fill {
+    struct qvl_decoder *d;
+    int64_t n_pos;
+};
+
+static void fill(void *ud, const struct qvl_team *t)
+{
+    const struct fill *f = ud;
+    const struct qvl_text_config *c = f->d->p.config;
+    float value[2][256]; /* head_dim is at most 256 */
+    int64_t lo, hi;
+    qvl_team_share(t, (int64_t)c->n_layer * c->n_kv, 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++)
+        for (int64_t pos = 0; pos < f->n_pos; pos++) {
+            for (int j = 0; j < 2 * 256; j++)
+                value[j / 256][j % 256] = (float)(((uint64_t)(pos * 512 + j) * 2654435761u) >> 13 & 1023) / 512.0f - 1.0f;
+            qvl_kv_store(f->d->p.arith, &f->d->kv[i], pos, value[0], value[1]);
+        }
+}
+
+void qvl_decoder_fill(struct qvl_decoder *d, int64_t n_pos)
+{
+    struct fill f = {.d = d, .n_pos = n_pos};
+    qvl_pool_run(d->p.pool, fill, &f);
+}
+
 /* ---- one step; every member of the team runs these in order ---- */
 
 struct step {

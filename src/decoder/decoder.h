@@ -29,6 +29,9 @@ int qvl_decoder_bytes(const struct qvl_decoder_params *p, int n_threads, size_t 
 int qvl_decoder_open(struct qvl_decoder **out, const struct qvl_decoder_params *p, qvl_err *err);
 void qvl_decoder_close(struct qvl_decoder **d);
 
+/* Puts numbers into the first n_pos (<= n_ctx) positions of the cache, as if they had been computed: for measuring at a depth. */
+void qvl_decoder_fill(struct qvl_decoder *d, int64_t n_pos);
+
 /* Computes tokens [from, to) of the sequence (to - from <= n_chunk); positions < from must be in the cache already and stay
  * valid; entries from `from` on are overwritten. Writes logits of the last n_logits tokens to logits[n_logits][n_vocab]
  * (0 = none). QVL_E_CANCELLED when the watch asked to stop: the cache then holds `from` valid positions. */
