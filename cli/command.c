@@ -53,23 +53,29 @@ static void tell_warnings(struct qvl_ui *ui, const qvl_model *m)
     }
 }
 
+void qvl_model_options(qvl_model_params *p, const struct qvl_options *o, struct qvl_ui *ui, const char *path,
+                       qvl_precision fallback)
+{
+    qvl_model_params_default(p);
+    p->path = path;
+    p->precision = qvl_precision_of(o->precision, fallback);
+    p->vision_precision = qvl_precision_of(o->vision_precision, QVL_PRECISION_AUTO);
+    p->mmproj = o->mmproj;
+    p->text = o->text;
+    p->no_cache = o->no_cache;
+    p->cpu = o->cpu;
+    p->no_memory_check = o->no_memory_check;
+    p->progress = qvl_ui_progress;
+    p->progress_ud = ui;
+}
+
 int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui, const char *path, int no_weights,
                    qvl_precision fallback)
 {
     qvl_err err = {0};
     qvl_model_params p;
-    qvl_model_params_default(&p);
-    p.path = path;
-    p.precision = qvl_precision_of(o->precision, fallback);
-    p.vision_precision = qvl_precision_of(o->vision_precision, QVL_PRECISION_AUTO);
-    p.mmproj = o->mmproj;
-    p.text = o->text;
-    p.no_cache = o->no_cache;
-    p.cpu = o->cpu;
+    qvl_model_options(&p, o, ui, path, fallback);
     p.no_weights = no_weights;
-    p.no_memory_check = o->no_memory_check;
-    p.progress = qvl_ui_progress;
-    p.progress_ud = ui;
     int rc = qvl_model_open(m, &p, &err);
     qvl_ui_clear(ui);
     if (rc == 0) {

@@ -13,6 +13,7 @@ int qvl_cmd_verify(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_tokenize(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_inspect(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui);
+int qvl_cmd_export(const struct qvl_options *o, struct qvl_ui *ui);
 
 /* Prints the error and says what the program ends with. */
 int qvl_report(struct qvl_ui *ui, int rc, const qvl_err *err);
@@ -20,6 +21,9 @@ int qvl_report(struct qvl_ui *ui, int rc, const qvl_err *err);
 /* Opens the model at `path` as the options say; prints what fails. `fallback` is the precision when none was chosen. */
 int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui, const char *path, int no_weights,
                    qvl_precision fallback);
+/* What to open, as the options say. */
+void qvl_model_options(qvl_model_params *p, const struct qvl_options *o, struct qvl_ui *ui, const char *path,
+                       qvl_precision fallback);
 void qvl_session_options(qvl_session_params *p, const struct qvl_options *o);
 /* The model the command works on: its argument, else QVL_MODEL. */
 const char *qvl_model_path(const struct qvl_options *o);

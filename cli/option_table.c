@@ -8,7 +8,8 @@
 #define TOKENIZE (1u << QVL_CMD_TOKENIZE)
 #define INSPECT (1u << QVL_CMD_INSPECT)
 #define BENCH (1u << QVL_CMD_BENCH)
-#define ALL (RUN | VERIFY | TOKENIZE | INSPECT | BENCH)
+#define EXPORT (1u << QVL_CMD_EXPORT)
+#define ALL (RUN | VERIFY | TOKENIZE | INSPECT | BENCH | EXPORT)
 #define U32_MAX 4294967295.0
 
 const struct qvl_opt_row qvl_opt_rows[] = {
@@ -56,6 +57,18 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "tokens in the cache when an answer is generated (default 128,1k,8k)"},
     {.name = "decode", .aliases = "n-gen", .letter = 'n', .kind = QVL_OPT_COUNT, .commands = BENCH, .offset = AT(bench_decode),
      .arg = "N", .min = 1, .max = 1024, .help = "tokens that are generated at each depth (default 16)"},
+    {.name = "gguf", .kind = QVL_OPT_FLAG, .commands = EXPORT, .offset = AT(gguf),
+     .help = "write GGUF files, which llama.cpp reads, too (the only format so far, and needed)"},
+    {.name = "output", .letter = 'o', .kind = QVL_OPT_TEXT, .commands = EXPORT, .offset = AT(output), .arg = "PATH",
+     .help = "a folder (one that exists, or PATH/): NAME-TYPE.gguf and mmproj-NAME-TYPE.gguf in it; else the beginning of the path, "
+             "DIR/NAME; or the text file itself when it ends in .gguf"},
+    {.name = "type", .aliases = "outtype", .kind = QVL_OPT_TEXT, .commands = EXPORT, .offset = AT(type), .arg = "TYPE",
+     .help = "of the text decoder's matrices: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0; auto (default): each as the model has "
+             "it, and f16 where GGUF has no such type"},
+    {.name = "mmproj-type", .kind = QVL_OPT_TEXT, .commands = EXPORT, .offset = AT(mmproj_type), .arg = "TYPE",
+     .help = "of the vision encoder's matrices: f16 (default), bf16, f32, q8_0, auto"},
+    {.name = "force", .letter = 'f', .kind = QVL_OPT_FLAG, .commands = EXPORT, .offset = AT(force),
+     .help = "replace files that exist"},
 
     /* sampling */
     {.name = "max-tokens", .aliases = "max-new-tokens max-length n-predict predict", .letter = 'n', .kind = QVL_OPT_COUNT,
@@ -100,11 +113,11 @@ const struct qvl_opt_row qvl_opt_rows[] = {
              "verify uses f32 unless told otherwise"},
     {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY, .offset = AT(vision_precision), .arg = "KIND",
      .choices = "f32|bf16|auto", .group = QVL_GROUP_MACHINE, .help = "the same for the vision encoder alone"},
-    {.name = "mmproj", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY, .offset = AT(mmproj), .arg = "FILE",
+    {.name = "mmproj", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(mmproj), .arg = "FILE",
      .group = QVL_GROUP_MACHINE, .help = "vision half of a GGUF model; default: the mmproj-*.gguf beside it"},
-    {.name = "model", .aliases = "pytorch-model", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | TOKENIZE, .offset = AT(model),
+    {.name = "model", .aliases = "pytorch-model", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | TOKENIZE | EXPORT, .offset = AT(model),
      .arg = "PATH", .group = QVL_GROUP_MACHINE, .help = "another way to say MODEL"},
-    {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY, .offset = AT(text), .arg = "PATH",
+    {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(text), .arg = "PATH",
      .group = QVL_GROUP_MACHINE,
      .help = "take the text decoder from elsewhere: an ONNX Runtime GenAI folder (genai_config.json, model.onnx), or the .onnx file in "
              "it. Tokenizer, configuration and vision stay those of MODEL"},
@@ -125,9 +138,9 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "write every intermediate result to this safetensors file"},
     {.name = "format", .kind = QVL_OPT_CHOICE, .commands = BENCH, .offset = AT(format), .arg = "KIND",
      .choices = "table|json|csv|md", .group = QVL_GROUP_OUTPUT, .help = "how the rows are written (default table)"},
-    {.name = "json", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | INSPECT | BENCH, .offset = AT(json),
+    {.name = "json", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | INSPECT | BENCH | EXPORT, .offset = AT(json),
      .group = QVL_GROUP_OUTPUT, .help = "one JSON object on standard output instead of text"},
-    {.name = "quiet", .letter = 'q', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH, .offset = AT(quiet),
+    {.name = "quiet", .letter = 'q', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH | EXPORT, .offset = AT(quiet),
      .group = QVL_GROUP_OUTPUT, .help = "no progress and no closing line; verify: only what fails, and the summary"},
     {.name = "verbose", .letter = 'v', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH, .offset = AT(verbose),
      .group = QVL_GROUP_OUTPUT, .help = "say what was chosen: precision, cpu level, threads, context, sampling"},
@@ -201,6 +214,18 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                      "qvl bench --shape 4b --precision bf16 -t 8\n"
                      "qvl bench MODEL --prompt 2048 --decode 64 --image 1024x768 --format csv\n",
          .min_args = 0,
+         .max_args = 1},
+    [QVL_CMD_EXPORT] =
+        {.name = "export",
+         .usage = "qvl export [MODEL] --gguf -o PATH [options]",
+         .brief = "write a model as GGUF files for llama.cpp",
+         .text = "MODEL is anything that qvl opens; with --text the decoder comes from elsewhere. Two files are written: the text "
+                 "decoder with tokenizer and chat template, and the vision encoder (mmproj). What a smaller type costs is measured "
+                 "and said. Files that exist are left alone without --force, and none is ever half-written.",
+         .examples = "qvl export MODEL --gguf -o gguf/\n"
+                     "qvl export MODEL --gguf --type q8_0 -o gguf/photo-model\n"
+                     "qvl export ./pytorch --text ./cpu-text --gguf --type q4_0 -o gguf/\n",
+         .min_args = 1,
          .max_args = 1},
 };
 

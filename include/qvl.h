@@ -57,7 +57,7 @@ QVL_API const char *qvl_strerror(int code);
 /* Memory returned by the library as `char **` is released with this; NULL is fine. */
 QVL_API void qvl_free(void *p);
 
-/* Progress of something long. `stage` is one of "load", "pack", "vision", "prompt"; done <= total. Called on the thread that
+/* Progress of something long. `stage` is one of "load", "pack", "vision", "prompt", "write"; done <= total. Called on the thread that
  * called the library, at most some twenty times a second. Return non-zero to stop with QVL_E_CANCELLED. */
 typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint64_t total);
 
@@ -121,6 +121,33 @@ QVL_API int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err
 
 /* What is in a model folder or a tensor file, as a JSON object (release with qvl_free). Does not load weights. */
 QVL_API int qvl_inspect(const char *path, char **json, qvl_err *err);
+
+/* ---------------------------------------------------------------- export */
+
+typedef struct qvl_export_params {
+    size_t struct_size;
+    const char *out;         /* folder (existing, or ending in "/"): NAME-TYPE.gguf and mmproj-NAME-TYPE.gguf in it, NAME being the
+                                model's; else the beginning of the path, "DIR/NAME"; or the text file's path when it ends in ".gguf" */
+    const char *type;        /* of the decoder's matrices: "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"; NULL or "auto":
+                                each as the model has it, and f16 where GGUF has no such type */
+    const char *mmproj_type; /* of the vision encoder's: "f32", "f16", "bf16", "q8_0", "auto"; NULL = "f16" */
+    int force;               /* 1 = replace files that exist */
+    qvl_progress_fn progress; /* stage "write"; may be NULL */
+    void *progress_ud;
+} qvl_export_params;
+
+typedef struct qvl_export_result {
+    size_t struct_size;
+    char *text_path, *mmproj_path; /* release with qvl_free */
+    uint64_t text_bytes, mmproj_bytes;
+    double text_loss, mmproj_loss; /* relative RMS error of the weights that were given another type */
+} qvl_export_result;
+
+QVL_API void qvl_export_params_default(qvl_export_params *p);
+/* Writes a model as GGUF files that llama.cpp and qvl_model_open read: the decoder with its tokenizer and template, and the vision
+ * encoder. `model` says what to open (precision and the like do not matter). Both files appear whole or not at all. `result` may be
+ * NULL; otherwise set its struct_size. */
+QVL_API int qvl_export_gguf(const qvl_model_params *model, const qvl_export_params *p, qvl_export_result *result, qvl_err *err);
 
 /* ---------------------------------------------------------------- text */
 

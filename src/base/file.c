@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -200,6 +201,17 @@ int qvl_out_write(struct qvl_out *o, const void *data, size_t len, qvl_err *err)
         len -= (size_t)n;
     }
     return 0;
+}
+
+int qvl_out_need(const struct qvl_out *o, uint64_t bytes, qvl_err *err)
+{
+    struct statvfs fs;
+    if (fstatvfs(o->fd, &fs) != 0) /* then writing will tell */
+        return 0;
+    uint64_t unit = fs.f_frsize ? fs.f_frsize : 1, room = fs.f_bavail > UINT64_MAX / unit ? UINT64_MAX : fs.f_bavail * unit;
+    return bytes <= room ? 0
+                         : qvl_fail(err, QVL_E_IO, "%s: needs %.1f GB of disk, and %.1f GB are free", o->path, (double)bytes / 1e9,
+                                    (double)room / 1e9);
 }
 
 int qvl_out_commit(struct qvl_out *o, qvl_err *err)

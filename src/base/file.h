@@ -34,6 +34,8 @@ struct qvl_out {
 };
 int qvl_out_open(struct qvl_out *o, const char *path, qvl_err *err);
 int qvl_out_write(struct qvl_out *o, const void *data, size_t len, qvl_err *err);
+/* Fails (QVL_E_IO, with the numbers) when the disk has fewer than `bytes` free. */
+int qvl_out_need(const struct qvl_out *o, uint64_t bytes, qvl_err *err);
 /* Syncs, closes and renames. */
 int qvl_out_commit(struct qvl_out *o, qvl_err *err);
 /* Closes and removes the temporary file if it was not committed; always safe. */

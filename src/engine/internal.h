@@ -38,6 +38,7 @@ struct qvl_model {
     qvl_precision kind;              /* as asked for: of the text weights */
     uint8_t *banned;                 /* [n_vocab] ids that are never sampled: rows without text, and media pads */
     int no_memory_check;
+    int as_stored;                   /* weights stay as they were bound: to be looked at, not to compute with */
     struct qvl_tensors *packed;      /* cached integer weights, or NULL */
     struct qvl_pages packed_pages;   /* the same in memory */
     uint64_t packed_bytes;           /* 0: the text weights are used as stored */
@@ -75,6 +76,10 @@ struct qvl_session {
     struct qvl_buf text, reasoning;  /* as handed out in qvl_result */
     struct qvl_ids ids;
 };
+
+/* ---- model.c */
+/* qvl_model_open, or the same with `as_stored` weights. */
+int qvl_model_open_as(qvl_model **out, const qvl_model_params *params, int as_stored, qvl_err *err);
 
 /* ---- model_gguf.c */
 /* Configuration, tokenizer, template and tensors from GGUF files. */

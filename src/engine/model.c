@@ -94,7 +94,7 @@ static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err 
         QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
     if (p->text)
         QVL_TRY(qvl_model_text_source(m, p, err));
-    if (!p->no_memory_check)
+    if (!p->no_memory_check && !m->as_stored)
         QVL_TRY(check_memory(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
     if (p->progress && p->progress(p->progress_ud, "load", 1, 1))
@@ -148,6 +148,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
     }
     if (is_packed(p->vision_precision))
         return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32 or bf16 arithmetic only");
+    if (m->as_stored)
+        return 0;
     if ((p->text || m->gguf.text) && p->precision == QVL_PRECISION_AUTO && m->weights.mapped_bytes > AUTO_F32_BYTES)
         p->precision = qvl_model_text_precision(m);
     if (is_packed(p->precision) && !p->no_weights)
@@ -168,9 +170,14 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
 
 int qvl_model_open(qvl_model **out, const qvl_model_params *params, qvl_err *err)
 {
-    qvl_model_params p;
     if (!out)
         return qvl_fail(err, QVL_E_ARG, "qvl_model_open: out is NULL");
+    return qvl_model_open_as(out, params, 0, err);
+}
+
+int qvl_model_open_as(qvl_model **out, const qvl_model_params *params, int as_stored, qvl_err *err)
+{
+    qvl_model_params p;
     *out = NULL;
     qvl_model_params_default(&p);
     if (!params)
@@ -183,6 +190,7 @@ int qvl_model_open(qvl_model **out, const qvl_model_params *params, qvl_err *err
     struct qvl_model *m = qvl_calloc(1, sizeof *m);
     if (!m)
         return qvl_fail_nomem(err, sizeof *m, "model");
+    m->as_stored = as_stored;
     int rc = open_parts(m, &p, err);
     if (rc < 0) {
         qvl_model_close(&m);

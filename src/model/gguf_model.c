@@ -14,54 +14,10 @@
 #include "base/mem.h"
 #include "formats/ggml_blocks.h"
 #include "formats/tensor_set.h"
+#include "model/gguf_names.h"
 #include "model/gguf_parts.h"
 
 enum { NAME_BYTES = 112 };
-
-struct name_pair {
-    const char *from, *to;
-};
-
-/* Behind "blk.N." and behind "language_model.layers.N." */
-static const struct name_pair layer_names[] = {
-    {"attn_norm.weight", "input_layernorm.weight"},
-    {"attn_q.weight", "self_attn.q_proj.weight"},
-    {"attn_k.weight", "self_attn.k_proj.weight"},
-    {"attn_v.weight", "self_attn.v_proj.weight"},
-    {"attn_output.weight", "self_attn.o_proj.weight"},
-    {"attn_q_norm.weight", "self_attn.q_norm.weight"},
-    {"attn_k_norm.weight", "self_attn.k_norm.weight"},
-    {"ffn_norm.weight", "post_attention_layernorm.weight"},
-    {"ffn_gate.weight", "mlp.gate_proj.weight"},
-    {"ffn_up.weight", "mlp.up_proj.weight"},
-    {"ffn_down.weight", "mlp.down_proj.weight"},
-    {"ffn_gate_inp.weight", "mlp.gate.weight"},
-    {"ffn_gate_exps.weight", "mlp.switch_mlp.gate_proj.weight"},
-    {"ffn_up_exps.weight", "mlp.switch_mlp.up_proj.weight"},
-    {"ffn_down_exps.weight", "mlp.switch_mlp.down_proj.weight"},
-};
-static const struct name_pair text_names[] = {
-    {"token_embd.weight", "language_model.embed_tokens.weight"},
-    {"output_norm.weight", "language_model.norm.weight"},
-    {"output.weight", "lm_head.weight"},
-};
-/* Behind "v.blk.N." and behind "visual.blocks.N.", without ".weight" and ".bias"; both families of writers. */
-static const struct name_pair block_names[] = {
-    {"ln1", "norm1"}, {"ln2", "norm2"}, {"norm1", "norm1"}, {"norm2", "norm2"},
-    {"attn_qkv", "attn.qkv"}, {"attn_out", "attn.proj"},
-    {"ffn_up", "mlp.linear_fc1"}, {"ffn_down", "mlp.linear_fc2"},
-    {"mlp.linear_fc1", "mlp.linear_fc1"}, {"mlp.linear_fc2", "mlp.linear_fc2"},
-};
-static const struct name_pair vision_names[] = {
-    {"v.patch_embd", "patch_embed.proj"}, {"v.patch_embed", "patch_embed.proj"},
-    {"v.position_embd", "pos_embed"}, {"v.pos_embed", "pos_embed"},
-    {"v.post_ln", "merger.norm"}, {"mm.0", "merger.linear_fc1"}, {"mm.2", "merger.linear_fc2"},
-    {"v.merger.norm", "merger.norm"}, {"v.merger.linear_fc1", "merger.linear_fc1"}, {"v.merger.linear_fc2", "merger.linear_fc2"},
-};
-/* Behind "v.deepstack.BLOCK." or "v.deepstack_merger.INDEX." */
-static const struct name_pair tap_names[] = {
-    {"norm", "norm"}, {"fc1", "linear_fc1"}, {"fc2", "linear_fc2"}, {"linear_fc1", "linear_fc1"}, {"linear_fc2", "linear_fc2"},
-};
 
 struct builder {
     struct qvl_gguf_model *m;
@@ -71,14 +27,6 @@ struct builder {
     char *strings;    /* where the next name goes */
     qvl_err *err;
 };
-
-static const char *look_up(const struct name_pair *list, size_t n, const char *from, size_t len)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strlen(list[i].from) == len && memcmp(list[i].from, from, len) == 0)
-            return list[i].to;
-    return NULL;
-}
 
 static int begins(const char *s, const char *with) { return strncmp(s, with, strlen(with)) == 0; }
 
@@ -207,7 +155,7 @@ static int has_fused_experts(const struct builder *b, int layer)
 static int text_tensor(struct builder *b, const struct qvl_tensor *t)
 {
     char name[NAME_BYTES];
-    const char *tail, *to = look_up(text_names, QVL_COUNT(text_names), t->name, strlen(t->name));
+    const char *tail, *to = qvl_gguf_to_canonical(QVL_GGUF_TEXT, t->name, strlen(t->name));
     if (to) {
         QVL_TRY(readable(b, t));
         emit(b, to, t);
@@ -223,7 +171,7 @@ static int text_tensor(struct builder *b, const struct qvl_tensor *t)
         }
         if (strcmp(tail, "ffn_down_exps.weight") == 0 && has_fused_experts(b, layer))
             return 0;
-        to = look_up(layer_names, QVL_COUNT(layer_names), tail, strlen(tail));
+        to = qvl_gguf_to_canonical(QVL_GGUF_LAYER, tail, strlen(tail));
         if (to) {
             QVL_TRY(readable(b, t));
             snprintf(name, sizeof name, "language_model.layers.%d.%s", layer, to);
@@ -395,7 +343,7 @@ static int block_tensor(struct builder *b, const struct qvl_tensors *set, const 
     char name[NAME_BYTES];
     size_t stem;
     const char *suffix = split_suffix(tail, &stem),
-               *to = suffix ? look_up(block_names, QVL_COUNT(block_names), tail, stem) : NULL;
+               *to = suffix ? qvl_gguf_to_canonical(QVL_GGUF_BLOCK, tail, stem) : NULL;
     *known = 1;
     if (to) {
         snprintf(name, sizeof name, "visual.blocks.%d.%s.%s", block, to, suffix);
@@ -428,7 +376,7 @@ static int vision_tensor(struct builder *b, const struct qvl_tensors *set, const
     if (strcmp(t->name, "v.patch_embed.weight") == 0)
         return single_patch(b, t);
     suffix = split_suffix(t->name, &stem);
-    to = suffix ? look_up(vision_names, QVL_COUNT(vision_names), t->name, stem) : NULL;
+    to = suffix ? qvl_gguf_to_canonical(QVL_GGUF_VISION, t->name, stem) : NULL;
     if (to) {
         snprintf(name, sizeof name, "visual.%s.%s", to, suffix);
         emit(b, name, t);
@@ -444,7 +392,7 @@ static int vision_tensor(struct builder *b, const struct qvl_tensors *set, const
         n = number(t->name + strlen(by_block ? "v.deepstack." : "v.deepstack_merger."), &tail);
         int place = n < 0 ? -1 : tap_place(v, n, by_block);
         suffix = place < 0 ? NULL : split_suffix(tail, &stem);
-        to = suffix ? look_up(tap_names, QVL_COUNT(tap_names), tail, stem) : NULL;
+        to = suffix ? qvl_gguf_to_canonical(QVL_GGUF_TAP, tail, stem) : NULL;
         if (to) {
             snprintf(name, sizeof name, "visual.deepstack_merger_list.%d.%s.%s", place, to, suffix);
             emit(b, name, t);

@@ -72,6 +72,8 @@ int qvl_template_open(struct qvl_template **out, const char *dir, qvl_err *err);
 int qvl_template_parse(struct qvl_template **out, const char *jinja, size_t len, const char *what, qvl_err *err);
 void qvl_template_close(struct qvl_template **t);
 int qvl_template_thinking(const struct qvl_template *t);
+/* The text it was read from, borrowed; NULL when the folder had none. */
+const char *qvl_template_source(const struct qvl_template *t, size_t *len);
 
 /* Rendered prompt: one text in stretches of different trust, plus the places where recorded ids go. */
 struct qvl_insert {

@@ -49,6 +49,12 @@ int qvl_template_parse(struct qvl_template **out, const char *jinja, size_t len,
     struct qvl_template *t = qvl_calloc(1, sizeof *t);
     if (!t)
         return qvl_fail_nomem(err, sizeof *t, what);
+    t->source = qvl_strndup(jinja, len);
+    if (!t->source) {
+        qvl_template_close(&t);
+        return qvl_fail_nomem(err, len, what);
+    }
+    t->source_len = len;
     t->thinking = thinking;
     t->by_content = !thinking && find_text(jinja, len, "loop.first and message.content") != NULL;
     *out = t;
@@ -115,6 +121,7 @@ void qvl_template_close(struct qvl_template **t)
 {
     if (!t || !*t)
         return;
+    qvl_mem_free((*t)->source);
     qvl_mem_free(*t);
     *t = NULL;
 }
@@ -122,4 +129,10 @@ void qvl_template_close(struct qvl_template **t)
 int qvl_template_thinking(const struct qvl_template *t)
 {
     return t->thinking;
+}
+
+const char *qvl_template_source(const struct qvl_template *t, size_t *len)
+{
+    *len = t->source_len;
+    return t->source;
 }
