@@ -206,6 +206,12 @@ static void matmul(const struct qvl_decoder *d, const struct qvl_team *t, float 
     qvl_team_barrier(t);
 }
 
+/* A row of products of d->h. */
+static struct qvl_matmul of_h(const struct qvl_decoder *d, float *y, int64_t m, const struct qvl_mat *w)
+{
+    return (struct qvl_matmul){.y = y, .x = d->h, .w = w, .m = m, .y_stride = w->n_out, .x_stride = w->n_in};
+}
+
 static void norm_rows(const struct qvl_decoder *d, const struct qvl_team *t, float *y, const float *x, int64_t m, const float *w)
 {
     int64_t D = d->p.config->d_model, lo, hi;
@@ -275,9 +281,9 @@ static void attention(const struct step *s, const struct qvl_team *t, const stru
     const struct qvl_text_config *c = d->p.config;
     int64_t Q = (int64_t)c->n_head * c->d_head;
     norm_rows(d, t, d->h, d->x, s->n, w->norm1);
-    matmul(d, t, d->q, d->h, s->n, &w->q, 0);
-    matmul(d, t, d->k, d->h, s->n, &w->k, 0);
-    matmul(d, t, d->v, d->h, s->n, &w->v, 0);
+    const struct qvl_matmul qkv[] = {of_h(d, d->q, s->n, &w->q), of_h(d, d->k, s->n, &w->k), of_h(d, d->v, s->n, &w->v)};
+    qvl_matmul_set(t, d->p.kernels, d->p.arith, qkv, 3, &d->scratch);
+    qvl_team_barrier(t);
     rotate_and_store(s, t, w, kv);
     struct qvl_attention op = {.out = d->att, .q = d->q, .kv = kv, .n_tok = s->n, .out_stride = Q, .q_stride = Q,
                                .n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->d_head, .causal = 1, .first = s->from,
@@ -291,16 +297,13 @@ static void mlp(const struct step *s, const struct qvl_team *t, const struct qvl
 {
     struct qvl_decoder *d = s->d;
     const struct qvl_text_config *c = d->p.config;
-    int64_t lo, hi;
     norm_rows(d, t, d->h, d->x, s->n, w->norm2);
     if (sparse) {
         qvl_moe_run(t, d->p.kernels, d->p.arith, c, w, &d->moe, d->x, d->h, s->n, &d->scratch);
         return;
     }
-    matmul(d, t, d->gate, d->h, s->n, &w->gate, 0);
-    matmul(d, t, d->up, d->h, s->n, &w->up, 0);
-    qvl_team_share(t, s->n * c->d_ff, 16, &lo, &hi);
-    d->p.kernels->silu_mul(d->gate + lo, d->gate + lo, d->up + lo, hi - lo);
+    const struct qvl_matmul pair[] = {of_h(d, d->gate, s->n, &w->gate), of_h(d, d->up, s->n, &w->up)};
+    qvl_matmul_gated(t, d->p.kernels, d->p.arith, pair, &d->scratch);
     qvl_team_barrier(t);
     matmul(d, t, d->x, d->gate, s->n, &w->down, 1);
 }

@@ -96,6 +96,15 @@ size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t
 void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul *op,
                 const struct qvl_scratch *s);
 
+/* n products of the same rows (equal x, x_stride, m, n_in; results that do not overlap), cheaper than one after the other:
+ * packed matrices of one kind round the rows once and share the team once. Same results. */
+void qvl_matmul_set(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul *op, int n,
+                    const struct qvl_scratch *s);
+/* op[0].y = silu(x W0^T) * (x W1^T) for two matrices of one shape: the gated half of an MLP. op[1].y is work memory. Neither has
+ * `add`. */
+void qvl_matmul_gated(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul op[2],
+                      const struct qvl_scratch *s);
+
 size_t qvl_kv_bytes(enum qvl_arith a, int head_dim, int64_t n_max); /* of k, and of v; SIZE_MAX on overflow */
 /* Stores k[head_dim] and v[head_dim] at position pos (single-threaded; different heads may be stored in parallel). */
 void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const float *k, const float *v);

@@ -276,9 +276,45 @@ void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_
     if (op->m <= 0 || op->w->n_out <= 0)
         return;
     if (op->w->type == QVL_DT_Q4 || op->w->type == QVL_DT_Q8)
-        qvl_quant_matmul(t, k->quant, op, s); /* int8 activations in either arithmetic */
+        qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = 1}, s); /* int8 activations in either arithmetic */
     else if (uses_gemv(k->matmul, op->m))
         gemv(t, k, a, op, s);
     else
         gemm(t, k, a, op, s);
+}
+
+static int all_packed(const struct qvl_matmul *op, int n)
+{
+    int same = op[0].w->type == QVL_DT_Q4 || op[0].w->type == QVL_DT_Q8;
+    for (int i = 1; i < n; i++)
+        same &= op[i].w->type == op[0].w->type;
+    return same;
+}
+
+void qvl_matmul_set(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul *op, int n,
+                    const struct qvl_scratch *s)
+{
+    if (all_packed(op, n)) {
+        qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = n}, s);
+        return;
+    }
+    for (int i = 0; i < n; i++)
+        qvl_matmul(t, k, a, &op[i], s);
+}
+
+void qvl_matmul_gated(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul op[2],
+                      const struct qvl_scratch *s)
+{
+    int64_t lo, hi;
+    if (all_packed(op, 2)) {
+        qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = 2, .gated = k->silu_mul}, s);
+        return;
+    }
+    qvl_matmul_set(t, k, a, op, 2, s);
+    qvl_team_barrier(t);
+    qvl_team_share(t, op[0].w->n_out, 16, &lo, &hi);
+    for (int64_t i = 0; i < op[0].m && lo < hi; i++) {
+        float *y = op[0].y + i * op[0].y_stride + lo;
+        k->silu_mul(y, y, op[1].y + i * op[1].y_stride + lo, hi - lo);
+    }
 }

@@ -117,9 +117,14 @@ static int32_t offset_of(const struct qvl_mat *w) { return w->type == QVL_DT_Q4 
 
 /* ------------------------------------------------------------------ few tokens */
 
+/* Up to QVL_QUANT_GEMV_MAX tokens from `first` on. */
+struct pass {
+    struct qvl_quant_gemv g;
+    int64_t first;
+};
+
 /* Quantises the tokens of each pass; returns the number of passes. Sizes are even: 9 tokens are 5 and 4. */
-static int begin_passes(struct qvl_quant_gemv *pass, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
-                        int64_t first, char *mem)
+static int begin_passes(struct pass *pass, const struct qvl_quant_kernels *k, const struct qvl_matmul *op, int64_t first, char *mem)
 {
     const struct qvl_mat *w = op->w;
     const int64_t m = min_i64(op->m - first, FEW_TOKENS), n = ceil_div(m, QVL_QUANT_GEMV_MAX);
@@ -134,41 +139,71 @@ static int begin_passes(struct qvl_quant_gemv *pass, const struct qvl_quant_kern
             k->quantise(row.q, row.scale, row.start, op->x + t * op->x_stride, w->n_in);
             place_row(&all, &row, &row_size, r, t - t0, offset_of(w));
         }
-        pass[i] = (struct qvl_quant_gemv){.y = op->y + t0 * op->y_stride,
-                                          .w = w->data,
-                                          .x = {all.q, all.start, all.scale},
-                                          .bias = op->bias,
-                                          .y_stride = op->y_stride,
-                                          .n_in = w->n_in,
-                                          .n_out = w->n_out,
-                                          .m = (int)r,
-                                          .add = op->add};
+        pass[i] = (struct pass){.g = {.x = {all.q, all.start, all.scale}, .n_in = w->n_in, .m = (int)r}, .first = t0};
         mem += size.all;
     }
     return (int)n;
 }
 
-static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
-                const struct qvl_scratch *s)
+/* Panels [p0, p1) of one matrix for the tokens of a pass. */
+static void run_pass(const struct qvl_quant_kernels *k, struct pass *p, const struct qvl_matmul *op, int64_t p0, int64_t p1)
 {
-    const struct qvl_mat *w = op->w;
-    const int kind = w->type == QVL_DT_Q8;
-    const size_t own = few_bytes(op->m, w->n_in);
-    const int64_t panel_bytes = ceil_div(w->n_in, QVL_UNIT_INPUTS) * (kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES);
-    struct qvl_quant_gemv pass[FEW_TOKENS / QVL_QUANT_GEMV_MAX];
-    int64_t lo, hi;
+    struct qvl_quant_gemv *g = &p->g;
+    g->y = op->y + p->first * op->y_stride;
+    g->w = op->w->data;
+    g->bias = op->bias;
+    g->y_stride = op->y_stride;
+    g->n_out = op->w->n_out;
+    g->add = op->add;
+    g->p0 = p0;
+    g->p1 = p1;
+    k->gemv[op->w->type == QVL_DT_Q8](g);
+}
+
+static void gate_pass(const struct qvl_quant_set *set, const struct pass *p, int64_t p0, int64_t p1)
+{
+    const struct qvl_matmul *gate = &set->op[0], *up = &set->op[1];
+    const int64_t n0 = p0 * QVL_PANEL_ROWS, n = min_i64(p1 * QVL_PANEL_ROWS, gate->w->n_out) - n0;
+    for (int64_t i = p->first; i < p->first + p->g.m; i++) {
+        float *y = gate->y + i * gate->y_stride + n0;
+        set->gated(y, y, up->y + i * up->y_stride + n0, n);
+    }
+}
+
+static int64_t panels_of(const struct qvl_matmul *op) { return ceil_div(op->w->n_out, QVL_PANEL_ROWS); }
+
+/* How many matrices lie side by side: the two of a gated pair are walked through together. */
+static int set_width(const struct qvl_quant_set *set) { return set->gated ? 1 : set->n; }
+
+static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_quant_set *set, const struct qvl_scratch *s)
+{
+    const struct qvl_matmul *op = set->op;
+    const int64_t n_in = op->w->n_in;
+    const size_t own = few_bytes(op->m, n_in);
+    const int64_t panel_bytes = ceil_div(n_in, QVL_UNIT_INPUTS) * (op->w->type == QVL_DT_Q8 ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES);
+    struct pass pass[FEW_TOKENS / QVL_QUANT_GEMV_MAX];
+    int64_t all = 0, lo, hi;
     assert(s->bytes >= own * (size_t)t->n);
-    qvl_team_share(t, ceil_div(w->n_out, QVL_PANEL_ROWS), 1, &lo, &hi);
+    for (int i = 0; i < set_width(set); i++)
+        all += panels_of(&op[i]);
+    qvl_team_share(t, all, 1, &lo, &hi);
     qvl_team_barrier(t);
     for (int64_t first = 0; first < op->m; first += FEW_TOKENS) {
         const int n = begin_passes(pass, k, op, first, (char *)s->mem + own * (size_t)t->id);
-        int64_t step = n > 1 ? 1 + FEW_BYTES / (panel_bytes + 1) : hi - lo;
-        for (int64_t p = lo; p < hi; p += step)
-            for (int i = 0; i < n; i++) {
-                pass[i].p0 = p;
-                pass[i].p1 = min_i64(p + step, hi);
-                k->gemv[kind](&pass[i]);
-            }
+        int64_t before = 0; /* panels of the matrices passed */
+        for (int w = 0; w < set_width(set); before += panels_of(&op[w++])) {
+            const int64_t p_lo = (lo > before ? lo : before) - before, p_hi = min_i64(hi - before, panels_of(&op[w]));
+            const int64_t step = n > 1 ? 1 + FEW_BYTES / (panel_bytes + 1) : p_hi - p_lo;
+            for (int64_t p = p_lo; p < p_hi; p += step)
+                for (int i = 0; i < n; i++) {
+                    const int64_t p1 = min_i64(p + step, p_hi);
+                    run_pass(k, &pass[i], &op[w], p, p1);
+                    if (set->gated) {
+                        run_pass(k, &pass[i], &op[1], p, p1);
+                        gate_pass(set, &pass[i], p, p1);
+                    }
+                }
+        }
     }
 }
 
@@ -176,7 +211,7 @@ static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, con
 
 struct many {
     const struct qvl_quant_kernels *k;
-    const struct qvl_matmul *op;
+    const struct qvl_matmul *op; /* the one at work; all of a set agree in x, m, n_in and kind */
     struct plan plan;
     struct act_mem x;      /* packed chunk */
     struct act_mem row;    /* private */
@@ -264,7 +299,18 @@ static void store_sums(const struct many *g, int64_t row, int64_t rows, int64_t 
     }
 }
 
-/* Tiles t0 <= tile < t1 times the panels from p0 on. */
+/* Sums of the second matrix of a gated pair: y, which holds those of the first, becomes silu(y) * sums. */
+static void gate_sums(const struct many *g, const struct qvl_quant_set *set, int64_t row, int64_t rows, int64_t n0)
+{
+    const struct qvl_matmul *op = &set->op[0];
+    const int64_t width = (int64_t)g->k->nv * QVL_PANEL_ROWS, n = min_i64(width, op->w->n_out - n0);
+    for (int64_t i = 0; i < rows; i++) {
+        float *y = op->y + (row + i) * op->y_stride + n0;
+        set->gated(y, y, g->sums + i * width, n);
+    }
+}
+
+/* Tiles t0 <= tile < t1 times the panels from p0 on, to the private sums. */
 static void run_task(const struct many *g, int64_t t0, int64_t t1, int64_t p0)
 {
     const struct qvl_quant_kernels *k = g->k;
@@ -279,15 +325,35 @@ static void run_task(const struct many *g, int64_t t0, int64_t t1, int64_t p0)
             k->tile[kind](g->sums + (t - t0) * size, g->expanded, g->scales, &x, groups, b == 0);
         }
     }
-    const int64_t row = g->row0 + t0 * k->mr;
-    store_sums(g, row, min_i64((t1 - t0) * k->mr, g->op->m - row), p0 * QVL_PANEL_ROWS);
 }
 
-static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+/* The same for block `b` of the set's panels, and on to y. */
+static void run_block(struct many *g, const struct qvl_quant_set *set, int64_t t0, int64_t t1, int64_t b)
+{
+    const int64_t row = g->row0 + t0 * g->k->mr, rows = min_i64((t1 - t0) * g->k->mr, set->op->m - row);
+    int w = 0;
+    for (int64_t n; b >= (n = ceil_div(panels_of(&set->op[w]), g->k->nv)); w++)
+        b -= n;
+    const int64_t p0 = b * g->k->nv;
+    g->op = &set->op[w];
+    run_task(g, t0, t1, p0);
+    store_sums(g, row, rows, p0 * QVL_PANEL_ROWS);
+    if (set->gated) {
+        g->op = &set->op[1];
+        run_task(g, t0, t1, p0);
+        gate_sums(g, set, row, rows, p0 * QVL_PANEL_ROWS);
+    }
+}
+
+static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_quant_set *set,
                  const struct qvl_scratch *s)
 {
+    const struct qvl_matmul *op = set->op;
     const struct qvl_mat *w = op->w;
-    const int64_t chunk = tokens_in_chunk(k, op->m), blocks = ceil_div(ceil_div(w->n_out, QVL_PANEL_ROWS), k->nv);
+    const int64_t chunk = tokens_in_chunk(k, op->m);
+    int64_t blocks = 0;
+    for (int i = 0; i < set_width(set); i++)
+        blocks += ceil_div(panels_of(&op[i]), k->nv);
     struct many g = {.k = k, .op = op, .plan = make_plan(k, chunk, w->n_in), .n_unit = ceil_div(w->n_in, QVL_UNIT_INPUTS)};
     assert(s->bytes >= g.plan.chunk.all + g.plan.own * (size_t)t->n);
     char *own = (char *)s->mem + g.plan.chunk.all + g.plan.own * (size_t)t->id;
@@ -297,6 +363,7 @@ static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, co
     g.scales = (float *)(void *)(g.expanded + g.plan.expanded);
     g.sums = (float *)(void *)(g.expanded + g.plan.expanded + g.plan.scales);
     for (g.row0 = 0; g.row0 < op->m; g.row0 += chunk) {
+        g.op = op;
         g.tiles = ceil_div(min_i64(chunk, op->m - g.row0), k->mr);
         /* Tall tasks expand each panel once; shorter ones when there are too few for the team. */
         int64_t task = g.tiles, lo, hi;
@@ -309,18 +376,18 @@ static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, co
         qvl_team_share(t, blocks * ceil_div(g.tiles, task), 1, &lo, &hi);
         for (int64_t i = lo; i < hi && !qvl_scratch_cancelled(s); i++) {
             const int64_t t0 = i / blocks * task;
-            run_task(&g, t0, min_i64(t0 + task, g.tiles), i % blocks * k->nv);
+            run_block(&g, set, t0, min_i64(t0 + task, g.tiles), i % blocks);
         }
     }
 }
 
-void qvl_quant_matmul(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+void qvl_quant_matmul(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_quant_set *set,
                       const struct qvl_scratch *s)
 {
-    if (op->m <= 0 || op->w->n_out <= 0)
+    if (set->op->m <= 0)
         return;
-    if (is_few(k, op->m) || op->w->n_in <= 0)
-        few(t, k, op, s);
+    if (is_few(k, set->op->m) || set->op->w->n_in <= 0)
+        few(t, k, set, s);
     else
-        many(t, k, op, s);
+        many(t, k, set, s);
 }

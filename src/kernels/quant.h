@@ -59,9 +59,15 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
 /* One row of a packed matrix as f32 [n_in]: embedding look-up, tests. */
 void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row);
 
-/* The product for op->w of QVL_DT_Q4 or QVL_DT_Q8: what qvl_matmul calls, with the contract of team operations. */
+/* Products of the same rows with matrices of one kind, QVL_DT_Q4 or QVL_DT_Q8: what qvl_matmul, qvl_matmul_set and
+ * qvl_matmul_gated call, with the contract of team operations. */
+struct qvl_quant_set {
+    const struct qvl_matmul *op; /* [n], equal in x, x_stride, m, n_in and kind */
+    int n;
+    void (*gated)(float *y, const float *g, const float *u, int64_t n); /* silu_mul: op[0].y = silu(op[0]) * op[1]; or NULL */
+};
 size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n_in, int n_threads);
-void qvl_quant_matmul(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_matmul *op,
+void qvl_quant_matmul(const struct qvl_team *t, const struct qvl_quant_kernels *k, const struct qvl_quant_set *set,
                       const struct qvl_scratch *s);
 
 /* ------------------------------------------------------------------ inner kernels, private to src/kernels */

@@ -76,7 +76,7 @@ struct call {
 static void run_quant(void *ud, const struct qvl_team *t)
 {
     const struct call *call = ud;
-    qvl_quant_matmul(t, call->k->quant, &call->op, &call->scratch);
+    qvl_quant_matmul(t, call->k->quant, &(struct qvl_quant_set){.op = &call->op, .n = 1}, &call->scratch);
 }
 
 /* The way that callers take: the kind is that of the matrix, the arithmetic does not matter. */
@@ -223,8 +223,100 @@ static void check_accuracy(struct qcheck *c)
     }
 }
 
+/* ------------------------------------------------------------------ several products at once */
+
+enum { SET = 3 };
+
+struct set_call {
+    struct qvl_matmul op[SET];
+    struct qvl_scratch scratch;
+    const struct qvl_kernels *k;
+};
+
+static void run_set(void *ud, const struct qvl_team *t)
+{
+    const struct set_call *call = ud;
+    qvl_matmul_set(t, call->k, QVL_ARITH_BF16, call->op, SET, &call->scratch);
+}
+
+static void run_gated(void *ud, const struct qvl_team *t)
+{
+    const struct set_call *call = ud;
+    qvl_matmul_gated(t, call->k, QVL_ARITH_BF16, call->op, &call->scratch);
+}
+
+static void run_each(void *ud, const struct qvl_team *t)
+{
+    const struct set_call *call = ud;
+    for (int i = 0; i < SET; i++)
+        qvl_matmul(t, call->k, QVL_ARITH_BF16, &call->op[i], &call->scratch);
+}
+
+/* Matrices of n_out[0..2] rows: as a set, and the first two (made equally high) gated, against one product after the other.
+ * mixed: the last one is of the other kind, so that nothing can be shared. */
+static void check_set(struct qcheck *c, int64_t m, const int64_t n_out[SET], int64_t n_in, int kind, int mixed)
+{
+    char what[160];
+    struct guarded w[SET], y[2][SET], x = guard_open((size_t)(m * n_in) * 4, 0);
+    struct qvl_mat mat[SET];
+    snprintf(what, sizeof what, "%s set of %d, %d, %d rows of %d, m=%d%s", kind ? "q8" : "q4", (int)n_out[0], (int)n_out[1],
+             (int)n_out[2], (int)n_in, (int)m, mixed ? ", mixed" : "");
+    for (int64_t i = 0; i < m * n_in; i++)
+        ((float *)x.p)[i] = next_normal(c);
+    for (int i = 0; i < SET; i++) {
+        const struct product p = {.n_out = n_out[i], .n_in = n_in, .kind = mixed && i == 2 ? !kind : kind};
+        w[i] = guard_open(stored_bytes(p.kind, p.n_out, n_in), 0);
+        fill_weights(c, w[i].p, &p);
+        mat[i] = (struct qvl_mat){.data = w[i].p, .type = p.kind ? QVL_DT_Q8 : QVL_DT_Q4, .n_out = p.n_out, .n_in = n_in};
+        for (int k = 0; k < 2; k++)
+            y[k][i] = guard_open((size_t)(m * n_out[i]) * 4, 0);
+    }
+    for (int team = 0; team < 3; team++)
+        for (int gated = 0; gated < 2 && (!gated || n_out[0] == n_out[1]); gated++) {
+            size_t need = 0;
+            for (int i = 0; i < SET; i++) {
+                size_t n = qvl_matmul_scratch(c->k, QVL_ARITH_BF16, m, n_out[i], n_in, team + 1);
+                need = n > need ? n : need;
+            }
+            struct guarded scratch = guard_open(need, 0);
+            struct set_call call = {.k = c->k, .scratch = {.mem = scratch.p, .bytes = need}};
+            for (int k = 0; k < 2; k++) {
+                for (int i = 0; i < SET; i++) {
+                    memset(y[k][i].p, 0xff, y[k][i].bytes); /* NaN */
+                    call.op[i] = (struct qvl_matmul){.y = y[k][i].p, .x = x.p, .w = &mat[i], .m = m, .y_stride = n_out[i], .x_stride = n_in};
+                }
+                qvl_pool_run(c->pool[team], k ? gated ? run_gated : run_set : run_each, &call);
+            }
+            if (gated)
+                c->k->silu_mul(y[0][0].p, y[0][0].p, y[0][1].p, m * n_out[0]);
+            for (int i = 0; i < (gated ? 1 : SET); i++)
+                expect(c, memcmp(y[0][i].p, y[1][i].p, y[0][i].bytes) == 0, "%s%s, team of %d: result %d differs", what,
+                       gated ? ", gated" : "", team + 1, i);
+            guard_close(c, &scratch, what);
+        }
+    for (int i = 0; i < SET; i++) {
+        guard_close(c, &w[i], what);
+        guard_close(c, &y[0][i], what);
+        guard_close(c, &y[1][i], what);
+    }
+    guard_close(c, &x, what);
+}
+
+static void check_sets(struct qcheck *c)
+{
+    static const int64_t ms[] = {1, 2, 3, 4, 5, 8, 9, 17, 48, 49, 64, 70, 530}, n_ins[] = {64, 100, 515, 288};
+    for (size_t i = 0; i < QVL_COUNT(ms); i++)
+        for (int kind = 0; kind < 2; kind++) {
+            const int64_t n_in = n_ins[next_int(c, 0, 3)], rows = next_int(c, 1, 300), other = next_int(c, 1, 90);
+            check_set(c, ms[i], (const int64_t[]){next_int(c, 1, 200), 16, other}, n_in, kind, 0);
+            check_set(c, ms[i], (const int64_t[]){rows, rows, other}, n_in, kind, 0);
+            check_set(c, ms[i], (const int64_t[]){rows, rows, other}, n_in, kind, 1);
+        }
+}
+
 void check_products(struct qcheck *c)
 {
+    check_sets(c);
     static const int64_t n_ins[] = {64, 256, 100, 33, 1, 320, 1056};
     static const int64_t n_outs[] = {16, 1, 37, 64, 130, 95};
     check_rows(c);

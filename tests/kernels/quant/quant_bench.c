@@ -94,7 +94,7 @@ static void multiply(void *ud, const struct qvl_team *team)
         struct qvl_matmul op = j->t->op;
         mat.data = j->b->weights + (size_t)i * j->t->bytes;
         op.w = &mat;
-        qvl_quant_matmul(team, j->b->c->q, &op, &j->t->scratch);
+        qvl_quant_matmul(team, j->b->c->q, &(struct qvl_quant_set){.op = &op, .n = 1}, &j->t->scratch);
         qvl_team_barrier(team);
     }
 }
