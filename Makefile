@@ -2,7 +2,8 @@
 #   make          build build/qvl and the libraries      make demo     ask the tiny model about its example pictures
 #   make check    build and run every test               make install  [PREFIX=/usr/local] [DESTDIR=]
 #   make fuzz     search for crashes [SECONDS=600]       make bench    measure this machine and a 4B-shaped model
-#   make clean    remove what was built                  make deps     install missing Debian packages
+#   make compare  measure beside llama.cpp               make deps     install missing Debian packages
+#   make clean    remove what was built
 BUILD  ?= build
 PREFIX ?= /usr/local
 SECONDS ?= 600
@@ -31,10 +32,13 @@ fuzz:
 bench: all
 	@$(BUILD)/qvl bench --shape 4b
 
+compare: all
+	@bench/compare/run.sh $(OPTIONS)
+
 install: all
 	@cmake -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null && cmake --build $(BUILD) && cmake --install $(BUILD)
 
 clean:
 	@rm -rf build build-*
 
-.PHONY: all deps demo check fuzz bench install clean
+.PHONY: all deps demo check fuzz bench compare install clean

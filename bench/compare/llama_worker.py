@@ -54,6 +54,11 @@ class Worker:
             self.contexts[key] = [ctx, 0]
         return self.contexts[key]
 
+    def close(self, n_ctx, flash):
+        c = self.contexts.pop((n_ctx, flash), None)
+        if c:
+            L.llama_free(c[0])
+
     def step(self, ctx, first, n):
         tokens = (L.llama_token * n)(*[(first + i) * 2654435761 % self.vocab for i in range(n)])
         start = time.perf_counter()

@@ -4,6 +4,7 @@
     OUT/qwen3vl-4b-q4_0.gguf      text, every matrix and the tied head in Q4_0 (4.5 bits a weight)
     OUT/mmproj-bf16.gguf          vision encoder in BF16
     OUT/f16/mmproj-f16.gguf       the same numbers in F16, which llama.cpp runs by other kernels
+    OUT/qwen3vl-4b-q4_0-N.gguf    with --layers N: the text with N layers only, to stand beside make_onnx.py
 
 Dense layers do the same work whatever the numbers are; these are small enough to stay finite through all layers.
 """
@@ -128,13 +129,18 @@ def write_vision(path, folder, config, kind, rng):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out")
+    parser.add_argument("--layers", type=int, help="only so many text layers, in OUT/qwen3vl-4b-q4_0-N.gguf, and no pictures")
     args = parser.parse_args()
     os.makedirs(os.path.join(args.out, "f16"), exist_ok=True)
     folder = os.path.join(args.out, "qwen3vl-4b")
     make_folder(folder)
     config = {"text_config": TEXT, "vision_config": VISION}
-    for path, write, kind in (("qwen3vl-4b-q4_0.gguf", write_text, T.Q4_0), ("mmproj-bf16.gguf", write_vision, T.BF16),
-                              ("f16/mmproj-f16.gguf", write_vision, T.F16)):
+    files = (("qwen3vl-4b-q4_0.gguf", write_text, T.Q4_0), ("mmproj-bf16.gguf", write_vision, T.BF16),
+             ("f16/mmproj-f16.gguf", write_vision, T.F16))
+    if args.layers:
+        TEXT["num_hidden_layers"] = args.layers
+        files = ((f"qwen3vl-4b-q4_0-{args.layers}.gguf", write_text, T.Q4_0),)
+    for path, write, kind in files:
         path = os.path.join(args.out, path)
         if not os.path.exists(path):
             write(path, folder, config, kind, np.random.default_rng(1))
