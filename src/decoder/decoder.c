@@ -19,6 +19,7 @@
 #include "decoder/moe.h"
 #include "kernels/quant.h"
 #include "kernels/rotary.h"
+#include "model/foreign.h"
 
 enum { LOGIT_ROWS = 16 }; /* rows of logits computed at once when a trace asks for all */
 
@@ -236,6 +237,8 @@ static void begin(const struct step *s, const struct qvl_team *t)
             memcpy(x, d->row[i], D * sizeof(float));
         else if (e->type == QVL_DT_Q4 || e->type == QVL_DT_Q8)
             qvl_quant_row(x, e, s->seq->id[s->from + i]);
+        else if (qvl_dtype_is_foreign(e->type))
+            qvl_foreign_row(x, e, s->seq->id[s->from + i]);
         else
             d->p.kernels->to_f32(x, (const char *)e->data + (size_t)(s->seq->id[s->from + i] * e->stride) * width, e->type,
                                  c->d_model);

@@ -1,6 +1,7 @@
 /* weights_widen.c - foreign matrices → f32 or bf16 in memory of our own.
  *
- * The way in which block types run when nothing computes with them directly. Bound matrices of other types stay as they are. */
+ * The way in which block types run when nothing computes with them directly. Bound matrices of other types stay as they are, and
+ * so does an embedding that is no head: single rows of it are looked up (decoder.c). */
 #include "base/err.h"
 #include "base/half.h"
 #include "base/mem.h"
@@ -75,6 +76,8 @@ static int slot(void *ud, const struct qvl_slot *s)
         *s->mat = x->w->text.embed;
         return 0;
     }
+    if (s->mat == &x->w->text.embed && x->w->text.head.data != x->embed)
+        return 0;
     if (s->mat)
         one(x, s->mat, to);
     return 0;
