@@ -130,7 +130,7 @@ int qvl_decoder_open(struct qvl_decoder **out, const struct qvl_decoder_params *
     d->p = *p;
     int rc = qvl_arena_open(&d->arena, work, err);
     if (rc == 0)
-        rc = qvl_pages_open(&d->kv_pages, kv, "the KV cache", err);
+        rc = qvl_pages_reserve(&d->kv_pages, kv, "the KV cache", err); /* each head begins small and grows */
     if (rc < 0) {
         qvl_decoder_close(&d);
         return rc;
