@@ -3,10 +3,11 @@
 #   make check    build and run every test               make install  [PREFIX=/usr/local] [DESTDIR=]
 #   make fuzz     search for crashes [SECONDS=600]       make bench    measure this machine and a 4B-shaped model
 #   make compare  measure beside llama.cpp               make deps     install missing Debian packages
-#   make clean    remove what was built
+#   make check-llama  the same answers as llama.cpp?     make clean    remove what was built
 BUILD  ?= build
 PREFIX ?= /usr/local
 SECONDS ?= 600
+PYTHON ?= python3
 
 all: $(BUILD)/build.ninja
 	@cmake --build $(BUILD)
@@ -35,10 +36,13 @@ bench: all
 compare: all
 	@bench/compare/run.sh $(OPTIONS)
 
+check-llama: all
+	@$(PYTHON) tools/reference/check_llama_cpp.py --qvl $(BUILD)/qvl || [ $$? = 77 ]
+
 install: all
 	@cmake -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null && cmake --build $(BUILD) && cmake --install $(BUILD)
 
 clean:
 	@rm -rf build build-*
 
-.PHONY: all deps demo check fuzz bench compare install clean
+.PHONY: all deps demo check fuzz bench compare check-llama install clean
