@@ -62,6 +62,7 @@ void qvl_model_options(qvl_model_params *p, const struct qvl_options *o, struct 
     p->vision_precision = qvl_precision_of(o->vision_precision, QVL_PRECISION_AUTO);
     p->mmproj = o->mmproj;
     p->text = o->text;
+    p->vision = o->vision;
     p->no_cache = o->no_cache;
     p->cpu = o->cpu;
     p->no_memory_check = o->no_memory_check;

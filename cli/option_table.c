@@ -119,8 +119,12 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .arg = "PATH", .group = QVL_GROUP_MACHINE, .help = "another way to say MODEL"},
     {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(text), .arg = "PATH",
      .group = QVL_GROUP_MACHINE,
-     .help = "take the text decoder from elsewhere: an ONNX Runtime GenAI folder (genai_config.json, model.onnx), or the .onnx file in "
-             "it. Tokenizer, configuration and vision stay those of MODEL"},
+     .help = "take the text decoder from elsewhere: a GGUF file, an ONNX Runtime GenAI folder (genai_config.json, model.onnx), or a "
+             "Hugging Face folder. Tokenizer, configuration and vision stay those of MODEL"},
+    {.name = "vision", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(vision), .arg = "PATH",
+     .group = QVL_GROUP_MACHINE,
+     .help = "take the vision encoder from elsewhere: a Hugging Face folder, or the vision half of a GGUF model (mmproj). Text stays "
+             "MODEL's"},
     {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
      .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, neon_dotprod; default: the best this machine has"},
     {.name = "no-cache", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY, .offset = AT(no_cache), .group = QVL_GROUP_MACHINE,
@@ -165,6 +169,7 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                      "git diff | qvl run MODEL --system \"Summarise for a reviewer.\"\n"
                      "curl -s $URL | qvl run MODEL --image - -p \"Describe this.\"\n"
                      "qvl run ./pytorch --text ./cpu-text --image photo.jpg -p \"Describe this.\"\n"
+                     "qvl run ./text-Q4_0.gguf --vision ./pytorch --image photo.jpg -p \"Describe this.\"\n"
                      "qvl run MODEL --messages talk.json --greedy --json\n"
                      "qvl run MODEL --image page.png -p \"Read the text.\" --max-pixels 2M -n 500\n",
          .min_args = 1,
@@ -229,5 +234,5 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
          .max_args = 1},
 };
 
-const char qvl_later_options[] = "video fps kv threads-vision device vision";
+const char qvl_later_options[] = "video fps kv threads-vision device";
 const char qvl_later_commands[] = "serve batch pack pull";

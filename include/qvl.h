@@ -88,9 +88,12 @@ typedef struct qvl_model_params {
                                   ($XDG_CACHE_HOME/qvl, else ~/.cache/qvl) */
     const char *mmproj;        /* vision half of a GGUF model; NULL = found beside the text file, or inside it */
     const char *text;          /* text decoder from elsewhere: an ONNX Runtime GenAI folder (genai_config.json, model.onnx) or the
-                                  .onnx file in it; configuration, tokenizer and vision come from `path`, whose own decoder
-                                  need not be there. NULL = all from `path` */
-    const char *vision;        /* reserved: NULL */
+                                  .onnx file in it, a .gguf file (or a folder with one model in such files), or a Hugging Face folder.
+                                  Configuration and tokenizer come from `path`, whose own decoder need not be there; a half that does
+                                  not fit them is QVL_E_FORMAT. NULL = from `path` */
+    const char *vision;        /* vision encoder from elsewhere: a Hugging Face folder, or the vision half of a GGUF model (mmproj).
+                                  `path` may then be a GGUF text model without one, which takes that part of the configuration along.
+                                  NULL = from `path` */
 } qvl_model_params;
 
 QVL_API void qvl_model_params_default(qvl_model_params *p);

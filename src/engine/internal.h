@@ -28,8 +28,10 @@ struct qvl_model {
     struct qvl_config config;
     struct qvl_tensors *tensors;     /* NULL with no_weights */
     struct qvl_gguf_model gguf;      /* keeps GGUF files open; empty for folders */
-    struct qvl_onnx_model onnx;      /* a text decoder from elsewhere; then `tensors` are views into it and into `own` */
-    struct qvl_tensors *own;         /* of the model's path, when the decoder comes from elsewhere; else NULL */
+    struct qvl_onnx_model onnx;      /* halves from elsewhere; then `tensors` are views into them and into what is held */
+    struct qvl_gguf_model gguf_text, gguf_vision;
+    struct qvl_tensors *held[6];     /* sets that others are views of: own ones, folders, sets in between */
+    int n_held;
     struct qvl_weights weights;
     struct qvl_tokenizer *tokenizer;
     struct qvl_template *template;
@@ -88,11 +90,15 @@ int qvl_model_gguf_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err
 int qvl_model_widen(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 
 /* ---- model_text.c */
-/* The tensors of the model with those of the decoder at p->text. */
-int qvl_model_text_source(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 /* How a large decoder from elsewhere runs when nobody says: in q4 where that has its very codes, else in q8; AUTO when it is not
  * quantised. */
 qvl_precision qvl_model_text_precision(const struct qvl_model *m);
+
+/* ---- model_halves.c */
+/* m->tensors: those of the model with a decoder (p->text) or a vision encoder (p->vision) from elsewhere. */
+int qvl_model_halves(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
+/* For a GGUF text model: the tower's configuration from where the encoder comes from. */
+int qvl_model_vision_config(struct qvl_model *m, const char *path, qvl_err *err);
 
 /* ---- memory.c */
 /* Refuses (QVL_E_NOMEM, with the numbers and `advice`) when need bytes more cannot be had. `what` says what for. */

@@ -90,10 +90,10 @@ static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err 
 {
     if (p->progress && p->progress(p->progress_ud, "load", 0, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
-    if (!m->tensors) /* those of GGUF files are there already */
+    if (p->text || p->vision)
+        QVL_TRY(qvl_model_halves(m, p, err));
+    else if (!m->tensors) /* those of GGUF files are there already */
         QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
-    if (p->text)
-        QVL_TRY(qvl_model_text_source(m, p, err));
     if (!p->no_memory_check && !m->as_stored)
         QVL_TRY(check_memory(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
@@ -112,7 +112,7 @@ static int folder_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err 
         return qvl_fail(err, QVL_E_NOTFOUND, "%s: no such model", m->dir);
     }
     if (p->mmproj)
-        return qvl_fail(err, QVL_E_ARG, "%s: an mmproj goes with a GGUF model only", m->dir);
+        return qvl_fail(err, QVL_E_ARG, "%s: an mmproj goes with a GGUF model only: --vision takes one for a folder", m->dir);
     int rc = qvl_config_load(&m->config, m->dir, err);
     if (rc == QVL_E_NOTFOUND && qvl_onnx_model_is(m->dir))
         return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: a folder of ONNX Runtime GenAI has the text decoder only: give the Hugging Face "
@@ -185,8 +185,8 @@ int qvl_model_open_as(qvl_model **out, const qvl_model_params *params, int as_st
     QVL_TRY(take_params(&p, sizeof p, params, params->struct_size, "qvl_model_params", err));
     if (!p.path || !*p.path)
         return qvl_fail(err, QVL_E_ARG, "qvl_model_open: no path");
-    if (p.vision)
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "qvl_model_open: a vision encoder from elsewhere is not supported");
+    if (p.vision && p.mmproj)
+        return qvl_fail(err, QVL_E_ARG, "qvl_model_open: an mmproj is a vision encoder: two were given");
     struct qvl_model *m = qvl_calloc(1, sizeof *m);
     if (!m)
         return qvl_fail_nomem(err, sizeof *m, "model");
@@ -210,7 +210,10 @@ void qvl_model_close(qvl_model **model)
     qvl_pages_close(&m->packed_pages);
     qvl_tensors_close(&m->tensors);
     qvl_onnx_model_close(&m->onnx);
-    qvl_tensors_close(&m->own);
+    while (m->n_held)
+        qvl_tensors_close(&m->held[--m->n_held]);
+    qvl_gguf_model_close(&m->gguf_vision);
+    qvl_gguf_model_close(&m->gguf_text);
     qvl_gguf_model_close(&m->gguf);
     qvl_mem_free(m->warnings);
     qvl_template_close(&m->template);

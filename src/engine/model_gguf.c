@@ -122,9 +122,12 @@ static int open_template(struct qvl_model *m, qvl_err *err)
 
 int qvl_model_gguf_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
-    QVL_TRY(qvl_gguf_model_open(&m->gguf, m->dir, p->mmproj, p->no_weights, err));
+    QVL_TRY(p->vision ? qvl_gguf_model_open_text(&m->gguf, m->dir, p->no_weights, err)
+                      : qvl_gguf_model_open(&m->gguf, m->dir, p->mmproj, p->no_weights, err));
     m->config = m->gguf.config; /* moved */
     m->gguf.config = (struct qvl_config){0};
+    if (p->vision)
+        QVL_TRY(qvl_model_vision_config(m, p->vision, err));
     QVL_TRY(open_tokenizer(m, err));
     QVL_TRY(open_template(m, err));
     m->tensors = m->gguf.tensors; /* moved, too: views into what m->gguf keeps open */

@@ -99,20 +99,33 @@ static int first_missing(const struct qvl_st_index *x, const char *dir, const ch
     return 0;
 }
 
-/* Every mapped tensor is in its file; tensors that the index does not know are worth a warning. */
-static int check_index(struct qvl_tensors *t, const struct qvl_st_index *x, qvl_err *err)
+static int exists_in(const char *dir, const char *name)
 {
+    char *path = qvl_path_join(dir, name);
+    int yes = path && qvl_file_exists(path);
+    qvl_mem_free(path);
+    return yes;
+}
+
+/* Every mapped tensor is in its file; tensors that the index does not know are worth a warning. some: files may be missing. */
+static int check_index(struct qvl_tensors *t, const struct qvl_st_index *x, const char *dir, int some, qvl_err *err)
+{
+    size_t absent = 0;
     const char *key;
     json_t *value;
     json_object_foreach(x->map, key, value) {
         const char *file = json_string_value(value);
         const struct qvl_tensor *found = qvl_tensors_find(t, key);
+        if (!found && some && !exists_in(dir, file)) {
+            absent++;
+            continue;
+        }
         if (!found)
             return qvl_fail(err, QVL_E_FORMAT, "%s: tensor %s: not found, but the index says it is here", file, key);
         if (strcmp(qvl_path_base(found->file), file) != 0)
             return qvl_fail(err, QVL_E_FORMAT, "tensor %s: found in %s, but the index says %s", key, found->file, file);
     }
-    size_t extra = t->n - json_object_size(x->map);
+    size_t extra = t->n + absent - json_object_size(x->map);
     for (size_t i = 0; i < t->n && extra; i++) {
         if (json_object_get(x->map, t->list[i].name))
             continue;
@@ -133,8 +146,8 @@ static int add_name(struct qvl_tensors *t, const char *dir, const char *name, qv
     return rc;
 }
 
-/* *used = 1 when the index was there and complete. */
-static int try_index(struct qvl_tensors *t, const char *dir, const char *index_path, int have_single, int *used, qvl_err *err)
+/* *used = 1 when the index was there and complete; or, with `some`, when any of its files is there. */
+static int try_index(struct qvl_tensors *t, const char *dir, const char *index_path, int have_single, int some, int *used, qvl_err *err)
 {
     struct qvl_st_index x = {0};
     char *text = NULL;
@@ -145,6 +158,9 @@ static int try_index(struct qvl_tensors *t, const char *dir, const char *index_p
     QVL_TRY(qvl_file_read(&text, &len, index_path, MAX_INDEX_BYTES, err));
     QVL_TRY_DONE(qvl_st_index_parse(&x, text, len, index_path, err));
     QVL_TRY_DONE(first_missing(&x, dir, &missing, err));
+    for (size_t i = 0; missing && some && i < x.n_shards; i++)
+        if (exists_in(dir, x.shards[i]))
+            missing = NULL;
     if (missing) {
         if (have_single)
             qvl_tensors_warn(t, "%s: the file %s is missing, %s is used instead", index_path, missing, SINGLE_NAME);
@@ -153,9 +169,10 @@ static int try_index(struct qvl_tensors *t, const char *dir, const char *index_p
         goto done;
     }
     for (size_t i = 0; i < x.n_shards; i++)
-        QVL_TRY_DONE(add_name(t, dir, x.shards[i], err));
+        if (!some || exists_in(dir, x.shards[i]))
+            QVL_TRY_DONE(add_name(t, dir, x.shards[i], err));
     QVL_TRY_DONE(qvl_tensors_index(t, err));
-    QVL_TRY_DONE(check_index(t, &x, err));
+    QVL_TRY_DONE(check_index(t, &x, dir, some, err));
     *used = 1;
 done:
     qvl_st_index_free(&x);
@@ -205,7 +222,7 @@ static int only_file(const char *dir, char *name, size_t size, qvl_err *err)
     return rc;
 }
 
-static int open_folder(struct qvl_tensors *t, const char *dir, qvl_err *err)
+static int open_folder(struct qvl_tensors *t, const char *dir, int some, qvl_err *err)
 {
     char name[256];
     int used = 0, rc = 0;
@@ -216,7 +233,7 @@ static int open_folder(struct qvl_tensors *t, const char *dir, qvl_err *err)
     }
     int have_single = qvl_file_exists(single);
     if (qvl_file_exists(index))
-        QVL_TRY_DONE(try_index(t, dir, index, have_single, &used, err));
+        QVL_TRY_DONE(try_index(t, dir, index, have_single, some, &used, err));
     if (used)
         goto done;
     if (have_single) {
@@ -232,7 +249,7 @@ done:
     return rc;
 }
 
-int qvl_safetensors_open(struct qvl_tensors **out, const char *path, qvl_err *err)
+static int open_path(struct qvl_tensors **out, const char *path, int some, qvl_err *err)
 {
     struct qvl_tensors *t = NULL;
     int rc;
@@ -241,7 +258,7 @@ int qvl_safetensors_open(struct qvl_tensors **out, const char *path, qvl_err *er
         return qvl_fail(err, QVL_E_ARG, "no path of a model was given");
     QVL_TRY_DONE(qvl_tensors_new(&t, path, err));
     if (qvl_dir_exists(path)) {
-        QVL_TRY_DONE(open_folder(t, path, err));
+        QVL_TRY_DONE(open_folder(t, path, some, err));
     } else {
         QVL_TRY_DONE(qvl_st_add_path(t, path, err));
         QVL_TRY_DONE(qvl_tensors_index(t, err));
@@ -256,3 +273,7 @@ done:
     qvl_tensors_close(&t);
     return rc;
 }
+
+int qvl_safetensors_open(struct qvl_tensors **out, const char *path, qvl_err *err) { return open_path(out, path, 0, err); }
+
+int qvl_safetensors_open_some(struct qvl_tensors **out, const char *path, qvl_err *err) { return open_path(out, path, 1, err); }

@@ -35,6 +35,8 @@ struct qvl_tensors; /* immutable after open, safe to read from several threads *
  * The files stay mapped: whoever shortens one meanwhile makes reading it a bus error, which is not handled. Replacing
  * a file by rename is harmless. */
 int qvl_safetensors_open(struct qvl_tensors **out, const char *path, qvl_err *err);
+/* The same, but shards that the index names may be missing as long as one is there: of a model of which only a half is wanted. */
+int qvl_safetensors_open_some(struct qvl_tensors **out, const char *path, qvl_err *err);
 /* The same from memory (the bytes are borrowed): for tests and fuzzing. `what` names the source in messages. */
 int qvl_safetensors_open_memory(struct qvl_tensors **out, const void *data, size_t size, const char *what, qvl_err *err);
 void qvl_tensors_close(struct qvl_tensors **t);

@@ -267,3 +267,20 @@ int qvl_gguf_find_mmproj(char **out, const char *text_path, int d_model, qvl_err
     qvl_mem_free(dir);
     return rc;
 }
+
+int qvl_gguf_find_vision(char **out, const char *path, int d_model, qvl_err *err)
+{
+    struct names l;
+    *out = NULL;
+    if (!qvl_dir_exists(path)) {
+        *out = qvl_strdup(path);
+        return *out ? 0 : qvl_fail_nomem(err, strlen(path), path);
+    }
+    QVL_TRY(list(&l, path, ".gguf", err));
+    int rc = choose(out, &l, path, d_model, err);
+    if (rc == 0 && !*out)
+        rc = qvl_fail(err, QVL_E_NOTFOUND, "%s: none of its %zu GGUF files is the vision half (mmproj) of a model of width %d", path, l.n,
+                      d_model);
+    names_free(&l);
+    return rc;
+}

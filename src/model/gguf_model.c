@@ -408,22 +408,22 @@ static int is_vision_name(const char *s) { return begins(s, "v.") || begins(s, "
 
 static int walk(struct builder *b)
 {
-    const struct qvl_tensors *text = qvl_gguf_tensors(b->m->text);
-    const struct qvl_tensors *vision = b->m->vision ? qvl_gguf_tensors(b->m->vision) : text;
-    for (size_t i = 0; i < qvl_tensors_count(text); i++) {
+    const struct qvl_tensors *text = b->m->text ? qvl_gguf_tensors(b->m->text) : NULL;
+    const struct qvl_tensors *vision = b->m->vision ? qvl_gguf_tensors(b->m->vision) : b->m->has_vision ? text : NULL;
+    for (size_t i = 0; text && i < qvl_tensors_count(text); i++) {
         const struct qvl_tensor *t = qvl_tensors_at(text, i);
         if (!is_vision_name(t->name))
             QVL_TRY(text_tensor(b, t));
         else if (vision == text)
             QVL_TRY(vision_tensor(b, text, t));
-        else
+        else if (vision)
             emit(b, t->name, t); /* a vision file was given although there is one inside */
     }
-    for (size_t i = 0; vision != text && i < qvl_tensors_count(vision); i++) {
+    for (size_t i = 0; vision && vision != text && i < qvl_tensors_count(vision); i++) {
         const struct qvl_tensor *t = qvl_tensors_at(vision, i);
         if (is_vision_name(t->name))
             QVL_TRY(vision_tensor(b, vision, t));
-        else
+        else if (text)
             emit(b, t->name, t); /* audio encoders and other parts we do not run */
     }
     return 0;
@@ -447,9 +447,10 @@ static int build(struct qvl_gguf_model *m, qvl_err *err)
 {
     struct builder b = {.m = m, .c = &m->config, .counting = 1, .err = err};
     QVL_TRY(walk(&b));
-    QVL_TRY(qvl_tensors_new(&m->tensors, qvl_gguf_path(m->text), err));
+    QVL_TRY(qvl_tensors_new(&m->tensors, qvl_gguf_path(m->text ? m->text : m->vision), err));
     QVL_TRY(qvl_tensors_reserve(m->tensors, b.n, err));
-    QVL_TRY(list_files(m->tensors, qvl_gguf_tensors(m->text), err));
+    if (m->text)
+        QVL_TRY(list_files(m->tensors, qvl_gguf_tensors(m->text), err));
     if (m->vision)
         QVL_TRY(list_files(m->tensors, qvl_gguf_tensors(m->vision), err));
     b.strings = m->tensors->files[0].strings = qvl_alloc(b.n, NAME_BYTES);
@@ -461,17 +462,17 @@ static int build(struct qvl_gguf_model *m, qvl_err *err)
     return qvl_tensors_index(m->tensors, err);
 }
 
-/* The number of DeepStack levels that the text half was converted for. Older files do not say. */
-static int check_taps(const struct qvl_gguf_model *m, const char *arch, qvl_err *err)
+/* Older files do not say it. */
+int qvl_gguf_model_check_taps(const struct qvl_gguf_model *m, int n_tap, const char *where, qvl_err *err)
 {
     char key[64];
+    const char *arch;
     int n;
+    QVL_TRY(qvl_gguf_text_arch(m->text, &arch, err));
     snprintf(key, sizeof key, "%s.n_deepstack_layers", arch);
-    QVL_TRY(qvl_gguf_i32(m->text, key, 0, 1024, m->config.vision.n_tap, &n, err));
-    return n == m->config.vision.n_tap
-               ? 0
-               : qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %d, but %s has %d", qvl_gguf_path(m->text), key, n,
-                          qvl_gguf_path(m->vision ? m->vision : m->text), m->config.vision.n_tap);
+    QVL_TRY(qvl_gguf_i32(m->text, key, 0, 1024, n_tap, &n, err));
+    return n == n_tap ? 0
+                      : qvl_fail(err, QVL_E_FORMAT, "%s: %s: found %d, but %s has %d", qvl_gguf_path(m->text), key, n, where, n_tap);
 }
 
 static int check_vision_file(const struct qvl_gguf *g, qvl_err *err)
@@ -508,37 +509,93 @@ static int open_vision(struct qvl_gguf_model *m, const char *mmproj, const char 
         single = 0;
     }
     QVL_TRY(qvl_gguf_config_vision(&m->config, m->vision ? m->vision : m->text, arch, single, err));
-    QVL_TRY(check_taps(m, arch, err));
+    QVL_TRY(qvl_gguf_model_check_taps(m, m->config.vision.n_tap, qvl_gguf_path(m->vision ? m->vision : m->text), err));
     m->has_vision = 1;
     return 0;
 }
 
-static int open_all(struct qvl_gguf_model *m, const char *path, const char *mmproj, int config_only, qvl_err *err)
+/* The text file with its configuration. */
+static int open_text(struct qvl_gguf_model *m, const char *path, const char **arch, qvl_err *err)
 {
     char *text = NULL;
-    const char *arch;
     QVL_TRY(qvl_gguf_find_text(&text, path, err));
     int rc = qvl_gguf_open(&m->text, text, err);
     qvl_mem_free(text);
     QVL_TRY(rc);
-    QVL_TRY(qvl_gguf_text_arch(m->text, &arch, err));
-    QVL_TRY(qvl_gguf_config_text(&m->config, m->text, arch, err));
+    QVL_TRY(qvl_gguf_text_arch(m->text, arch, err));
+    return qvl_gguf_config_text(&m->config, m->text, *arch, err);
+}
+
+/* Some shape of a tower, so that code about the configuration need not ask. */
+static int placeholder(struct qvl_gguf_model *m, qvl_err *err)
+{
+    struct qvl_config shape;
+    QVL_TRY(qvl_config_shape(&shape, "4b", err));
+    m->config.vision = shape.vision;
+    m->config.vision.d_out = m->config.text.d_model;
+    m->config.image = shape.image;
+    qvl_config_free(&shape);
+    return 0;
+}
+
+static int open_both(struct qvl_gguf_model *m, const char *path, const char *mmproj, int config_only, qvl_err *err)
+{
+    const char *arch = NULL;
+    QVL_TRY(open_text(m, path, &arch, err));
     QVL_TRY(open_vision(m, mmproj, arch, config_only, err));
-    if (!m->has_vision) { /* some shape, so that code about the configuration need not ask */
-        struct qvl_config shape;
-        QVL_TRY(qvl_config_shape(&shape, "4b", err));
-        m->config.vision = shape.vision;
-        m->config.vision.d_out = m->config.text.d_model;
-        m->config.image = shape.image;
-        qvl_config_free(&shape);
-    }
-    return m->has_vision && !config_only ? build(m, err) : 0;
+    if (!m->has_vision)
+        return placeholder(m, err);
+    return config_only ? 0 : build(m, err);
 }
 
 int qvl_gguf_model_open(struct qvl_gguf_model *m, const char *path, const char *mmproj, int config_only, qvl_err *err)
 {
     *m = (struct qvl_gguf_model){0};
-    int rc = open_all(m, path, mmproj, config_only, err);
+    int rc = open_both(m, path, mmproj, config_only, err);
+    if (rc < 0)
+        qvl_gguf_model_close(m);
+    return rc;
+}
+
+int qvl_gguf_model_open_text(struct qvl_gguf_model *m, const char *path, int config_only, qvl_err *err)
+{
+    const char *arch = NULL;
+    *m = (struct qvl_gguf_model){0};
+    int rc = open_text(m, path, &arch, err);
+    if (rc == 0)
+        rc = placeholder(m, err);
+    if (rc == 0 && !config_only)
+        rc = build(m, err);
+    if (rc < 0)
+        qvl_gguf_model_close(m);
+    return rc;
+}
+
+static int open_vision_alone(struct qvl_gguf_model *m, const char *path, int d_model, qvl_err *err)
+{
+    char *file = NULL;
+    const char *arch = "clip";
+    struct qvl_gguf_text kind;
+    QVL_TRY(qvl_gguf_find_vision(&file, path, d_model, err));
+    int rc = qvl_gguf_open(&m->vision, file, err);
+    qvl_mem_free(file);
+    QVL_TRY(rc);
+    QVL_TRY(qvl_gguf_string(m->vision, "general.architecture", &kind, err));
+    if (!qvl_gguf_text_is(kind, "clip"))
+        QVL_TRY(qvl_gguf_text_arch(m->vision, &arch, err));
+    int single = strcmp(arch, "clip") != 0 && qvl_gguf_single(m->vision, arch);
+    if (!single)
+        QVL_TRY(check_vision_file(m->vision, err));
+    m->config.text.d_model = d_model;
+    QVL_TRY(qvl_gguf_config_vision(&m->config, m->vision, arch, single, err));
+    m->has_vision = 1;
+    return build(m, err);
+}
+
+int qvl_gguf_model_open_vision(struct qvl_gguf_model *m, const char *path, int d_model, qvl_err *err)
+{
+    *m = (struct qvl_gguf_model){0};
+    int rc = open_vision_alone(m, path, d_model, err);
     if (rc < 0)
         qvl_gguf_model_close(m);
     return rc;

@@ -9,6 +9,8 @@
 int qvl_gguf_find_text(char **out, const char *path, qvl_err *err);
 /* The vision file for a text model of width d_model, looked for in the text file's folder; *out = NULL when there is none. */
 int qvl_gguf_find_mmproj(char **out, const char *text_path, int d_model, qvl_err *err);
+/* The vision file that `path` means: itself, or the one of a folder. From qvl_alloc. */
+int qvl_gguf_find_vision(char **out, const char *path, int d_model, qvl_err *err);
 
 /* ---- gguf_config.c */
 /* "qwen3vl" or "qwen3vlmoe"; anything else is an error that says what the file is. */

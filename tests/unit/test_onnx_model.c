@@ -295,17 +295,17 @@ static void large_decoders_choose_their_kind(void **state)
         qvl_model_params_default(&p);
         p.text = cases[i].text;
         if (qvl_config_load(&m.config, cases[i].base, &err) || qvl_safetensors_open(&m.tensors, cases[i].base, &err) ||
-            qvl_model_text_source(&m, &p, &err) || qvl_weights_bind(&m.weights, &m.config, m.tensors, &err))
+            qvl_model_halves(&m, &p, &err) || qvl_weights_bind(&m.weights, &m.config, m.tensors, &err))
             fail_msg("%s", err.msg);
         assert_int_equal(qvl_model_text_precision(&m), cases[i].want);
         assert_string_equal(qvl_weights_warnings(&m.weights), "");
         /* Only what is used counts: the export and the vision half. */
-        uint64_t bytes = qvl_tensors_bytes(m.tensors), own = qvl_tensors_bytes(m.own);
+        uint64_t bytes = qvl_tensors_bytes(m.tensors), own = qvl_tensors_bytes(m.held[0]);
         assert_true(bytes > m.weights.mapped_bytes / 2 && bytes < own + qvl_tensors_bytes(qvl_onnx_tensors(m.onnx.graph)));
         qvl_weights_free(&m.weights);
         qvl_tensors_close(&m.tensors);
         qvl_onnx_model_close(&m.onnx);
-        qvl_tensors_close(&m.own);
+        qvl_tensors_close(&m.held[0]);
         qvl_config_free(&m.config);
     }
 }
