@@ -51,6 +51,21 @@ void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const 
     }
 }
 
+void qvl_kv_store_rows(const struct qvl_kernels *kernels, enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, int64_t n,
+                       const float *k, const float *v, int64_t stride)
+{
+    const struct qvl_attn_kernels *ak = kernels->attn;
+    const int64_t hd = kv->head_dim, dv = qvl_attn_dv(kv->head_dim);
+    assert(pos % QVL_KV_PANEL == 0 && pos + n <= kv->n_max);
+    int64_t i = 0;
+    if (a == QVL_ARITH_BF16 && ak->store_bf16)
+        for (; i + QVL_KV_PANEL <= n; i += QVL_KV_PANEL)
+            ak->store_bf16((uint16_t *)kv->k + (pos + i) * hd, (uint16_t *)kv->v + (pos + i) * dv, k + i * stride, v + i * stride,
+                           stride, kv->head_dim);
+    for (; i < n; i++)
+        qvl_kv_store(a, kv, pos + i, k + i * stride, v + i * stride);
+}
+
 /* Running softmax of one row: maximum m, sum l of exp(scale*(s - m)), o = sum exp(scale*(s - m)) v. */
 struct merge {
     const struct qvl_attn_kernels *kernels;
@@ -122,6 +137,7 @@ static struct work make_work(void *mem)
 struct attn {
     const struct qvl_attention *op;
     const struct qvl_attn_kernels *kernels;
+    const struct qvl_kernels *convert;
     void (*block)(const struct qvl_attn_block *b);
     enum qvl_arith a;
     int64_t group, rows; /* rows = n_tok * group */
@@ -139,10 +155,11 @@ static void load_q(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1, f
     const struct qvl_attention *op = at->op;
     for (int64_t r = r0; r < r1; r++, q += QVL_HEAD_MAX) {
         const float *src = op->q + r / at->group * op->q_stride + (kvh * at->group + r % at->group) * op->head_dim;
-        if (at->a == QVL_ARITH_BF16)
-            for (int d = 0; d < op->head_dim; d++)
-                q[d] = qvl_bf16_to_f32(qvl_f32_to_bf16(src[d]));
-        else
+        if (at->a == QVL_ARITH_BF16) {
+            uint16_t part[QVL_HEAD_MAX];
+            at->convert->to_bf16(part, src, op->head_dim);
+            at->convert->to_f32(q, part, QVL_DT_BF16, op->head_dim);
+        } else
             memcpy(q, src, (size_t)op->head_dim * sizeof *q);
     }
     /* Kernels compute even numbers of rows: what they read beyond the last one must be numbers. */
@@ -273,7 +290,7 @@ static void attend_tile(const struct attn *at, int64_t kvh, int64_t r0, const st
 void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_attention *op,
                    const struct qvl_scratch *s)
 {
-    struct attn at = {.op = op, .kernels = k->attn, .a = a, .group = op->n_head / op->n_kv, .dv = qvl_attn_dv(op->head_dim)};
+    struct attn at = {.op = op, .kernels = k->attn, .convert = k, .a = a, .group = op->n_head / op->n_kv, .dv = qvl_attn_dv(op->head_dim)};
     at.rows = op->n_tok * at.group;
     at.block = a == QVL_ARITH_BF16 ? k->attn->block_bf16 : k->attn->block_f32;
     if (at.rows <= 0)

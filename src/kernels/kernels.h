@@ -83,7 +83,25 @@ static inline int qvl_scratch_cancelled(const struct qvl_scratch *s)
     return s->cancel && atomic_load_explicit(s->cancel, memory_order_relaxed);
 }
 
-/* y[m][n_out] (=, or += when add) x[m][n_in] * W^T + bias. */
+/* Activations in the very form in which a product with weights of one type reads them (pack.h), so that one product can write
+ * them for the next and nothing is converted in between. */
+struct qvl_rows {
+    void *mem;     /* qvl_rows_bytes, 64-byte aligned; borrowed */
+    int64_t m, n;  /* tokens, values of each */
+    /* the business of matmul.c */
+    int mr;        /* 0: plain rows, [m][n] f32 */
+    int64_t kb, tiles;
+    size_t elem;
+    int round;
+};
+/* Enough for every m up to this one. */
+size_t qvl_rows_bytes(const struct qvl_kernels *k, enum qvl_arith a, enum qvl_dtype weights, int64_t m, int64_t n);
+struct qvl_rows qvl_rows_view(const struct qvl_kernels *k, enum qvl_arith a, enum qvl_dtype weights, int64_t m, int64_t n, void *mem);
+
+/* What happens to the elements of a product before they are stored. */
+enum qvl_then { QVL_THEN_NOTHING = 0, QVL_THEN_GELU_TANH, QVL_THEN_GELU_ERF };
+
+/* y[m][n_out] (=, or += when add) then(x[m][n_in] * W^T + bias). */
 struct qvl_matmul {
     float *y;         /* [m][n_out] f32 */
     const float *x;   /* [m][n_in] f32 */
@@ -91,6 +109,9 @@ struct qvl_matmul {
     const float *bias; /* [n_out] or NULL */
     int64_t m, y_stride, x_stride; /* strides in elements */
     int add;
+    enum qvl_then then;            /* not with add */
+    const struct qvl_rows *x_rows; /* instead of x: written by a product before */
+    const struct qvl_rows *y_rows; /* instead of y, not with add. Weights of integers go with rows for weights of integers */
 };
 size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t m, int64_t n_out, int64_t n_in, int n_threads);
 void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul *op,
@@ -108,6 +129,9 @@ void qvl_matmul_gated(const struct qvl_team *t, const struct qvl_kernels *k, enu
 size_t qvl_kv_bytes(enum qvl_arith a, int head_dim, int64_t n_max); /* of k, and of v; SIZE_MAX on overflow */
 /* Stores k[head_dim] and v[head_dim] at position pos (single-threaded; different heads may be stored in parallel). */
 void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const float *k, const float *v);
+/* The same for n consecutive positions from pos on, a multiple of 16; rows of k and v are `stride` elements apart. */
+void qvl_kv_store_rows(const struct qvl_kernels *kernels, enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, int64_t n,
+                       const float *k, const float *v, int64_t stride);
 
 /* Softmax attention of n_tok query rows against cached positions, grouped heads: query head j uses kv[j / (n_head/n_kv)].
  * causal: row i sees positions 0 .. first+i; otherwise all rows see positions 0 .. n_key-1.

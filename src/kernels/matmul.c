@@ -1,9 +1,11 @@
 /* matmul.c - y = x W^T + bias for a team: cuts the work, packs activations, calls the inner kernels of the level.
  *
  * Scratch, products of few tokens in BF16 arithmetic: one private copy of x for each member (rounding a few rows again
- * is cheaper than a second barrier). Products of many tokens: one packed chunk of x for the team, then for each member
- * a weight panel and a block of sums. See pack.h for the layouts. */
+ * is cheaper than a second barrier). Products of many tokens: a counter of tasks, one packed chunk of x for the team, then for
+ * each member a weight panel and a block of sums. Who takes which task is open, so that a member that the machine held up
+ * does not hold up the others; a task's sums are the same whoever does it. See pack.h for the layouts. */
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -12,8 +14,11 @@
 #include "kernels/quant.h"
 
 #define CHUNK_TOKENS 2048 /* packed at once: bounds scratch for long inputs */
-#define TASK_TOKENS  480  /* sums of one task: 480 x 64 f32 stay in the second-level cache */
+#define TASK_TOKENS  1536 /* sums of one task: 1536 x 64 f32 (384 KiB) in the second-level cache; each task packs its weights */
+#define TASKS_EACH   4    /* for each member, at least */
 #define MIN_TASK     48   /* below this, packing the weights costs more than balance gains */
+
+#define COUNTER_BYTES QVL_ALIGN
 
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -52,6 +57,55 @@ static size_t gemv_copy_bytes(int64_t m, int64_t n_in)
     return n;
 }
 
+/* ------------------------------------------------------------------ rows from product to product */
+
+struct qvl_rows qvl_rows_view(const struct qvl_kernels *k, enum qvl_arith a, enum qvl_dtype weights, int64_t m, int64_t n, void *mem)
+{
+    const struct qvl_matmul_kernels *mk = k->matmul;
+    const struct qvl_mat w = {.type = weights};
+    struct qvl_rows r = {.mem = mem, .m = m, .n = n, .elem = sizeof(float)};
+    if (uses_gemv(mk, m) || weights == QVL_DT_Q4 || weights == QVL_DT_Q8)
+        return r;
+    r.mr = mk->mr;
+    r.tiles = ceil_div(m, mk->mr);
+    r.kb = is_native(mk, a, &w) ? mk->kb_bf16 : mk->kb;
+    r.elem = is_native(mk, a, &w) ? 2 : 4;
+    r.round = a == QVL_ARITH_BF16;
+    return r;
+}
+
+static size_t rows_bytes(const struct qvl_rows *r)
+{
+    size_t rows = (size_t)(r->mr ? r->tiles * r->mr : r->m), width = r->mr ? qvl_round_up((size_t)r->n, (size_t)r->kb) : (size_t)r->n, all;
+    return qvl_mul_size(&all, rows, width * r->elem) ? SIZE_MAX : all;
+}
+
+size_t qvl_rows_bytes(const struct qvl_kernels *k, enum qvl_arith a, enum qvl_dtype weights, int64_t m, int64_t n)
+{
+    const struct qvl_rows all = qvl_rows_view(k, a, weights, m, n, NULL),
+                          few = qvl_rows_view(k, a, weights, min_i64(m, QVL_GEMV_MAX), n, NULL);
+    return rows_bytes(&all) > rows_bytes(&few) ? rows_bytes(&all) : rows_bytes(&few);
+}
+
+/* n values of a token from k0 on to their place in rows that are not plain; k0..k0+n lies in one block. */
+static void put_row(const struct qvl_rows *r, const struct qvl_kernels *k, int64_t row, int64_t k0, const float *x, int64_t n)
+{
+    char *block = (char *)r->mem + (size_t)((k0 / r->kb * r->tiles + row / r->mr) * r->mr * r->kb) * r->elem;
+    size_t at = (size_t)(row % r->mr * r->kb + k0 % r->kb);
+    if (r->elem == 2) {
+        uint16_t *dst = (uint16_t *)(void *)block + at;
+        k->to_bf16(dst, x, n);
+        if ((k0 + n) & 1) /* the end of an odd row: pairs are multiplied */
+            dst[n] = 0;
+    } else if (r->round) {
+        round_row(k, (float *)(void *)block + at, x, n);
+    } else {
+        memcpy((float *)(void *)block + at, x, (size_t)n * sizeof *x);
+    }
+}
+
+/* ------------------------------------------------------------------ sizes */
+
 struct plan {
     int64_t chunk;   /* tokens packed at once, a multiple of mr */
     size_t x_bytes;  /* packed chunk */
@@ -67,7 +121,7 @@ static struct plan make_plan(const struct qvl_matmul_kernels *mk, int64_t m, int
     size_t narrow = mk->kb_bf16 ? qvl_round_up((size_t)n_in, (size_t)mk->kb_bf16) * 2 : 0;
     p.x_bytes = qvl_round_up((size_t)p.chunk * (wide > narrow ? wide : narrow), QVL_ALIGN);
     p.w_bytes = qvl_round_up((size_t)(mk->kb > mk->kb_bf16 ? mk->kb : mk->kb_bf16) * (size_t)mk->nr * 4, QVL_ALIGN);
-    p.c_bytes = qvl_round_up((size_t)TASK_TOKENS * (size_t)mk->nr * 4, QVL_ALIGN);
+    p.c_bytes = qvl_round_up((size_t)(TASK_TOKENS + QVL_MR_MAX) * (size_t)mk->nr * 4, QVL_ALIGN);
     return p;
 }
 
@@ -82,7 +136,7 @@ size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t
         need = qvl_mul_size(&n, gemv_copy_bytes(m, n_in), (size_t)n_threads) ? SIZE_MAX : n;
     if (!uses_gemv(mk, m)) {
         struct plan p = make_plan(mk, m, n_in);
-        if (qvl_mul_size(&n, p.w_bytes + p.c_bytes, (size_t)n_threads) || qvl_add_size(&n, n, p.x_bytes))
+        if (qvl_mul_size(&n, p.w_bytes + p.c_bytes, (size_t)n_threads) || qvl_add_size(&n, n, COUNTER_BYTES + p.x_bytes))
             n = SIZE_MAX;
         need = n > need ? n : need;
     }
@@ -91,6 +145,13 @@ size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t
 }
 
 /* ------------------------------------------------------------------ few tokens */
+
+static void apply_then(const struct qvl_kernels *k, enum qvl_then then, float *y, int64_t y_stride, int64_t rows, int64_t n)
+{
+    if (then != QVL_THEN_NOTHING)
+        for (int64_t i = 0; i < rows; i++)
+            (then == QVL_THEN_GELU_TANH ? k->gelu_tanh : k->gelu_erf)(y + i * y_stride, n);
+}
 
 static void gemv(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul *op,
                  const struct qvl_scratch *s)
@@ -129,6 +190,7 @@ static void gemv(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
             mk->gemv_bf16(&g);
         else
             mk->gemv(&g);
+        apply_then(k, op->then, g.y + g.n0, g.y_stride, g.m, g.n1 - g.n0);
     }
 }
 
@@ -174,23 +236,27 @@ static void pack_x_bf16(uint16_t *dst, const struct gemm *g, int64_t row, int64_
     memset(dst + rows * g->kb, 0, (size_t)((g->mk->mr - rows) * g->kb) * sizeof *dst);
 }
 
-/* Sums to their place: y = c + bias, or y += c + bias. */
-static void store_sums(const struct qvl_matmul *op, const float *c, int64_t row, int64_t rows, int64_t n0, int64_t n, int nr)
+/* Sums of rows from `row` on and the columns n0..n0+n to their place. */
+static void finish(const struct gemm *g, int64_t row, int64_t rows, int64_t n0, int64_t n)
 {
-    for (int64_t i = 0; i < rows; i++) {
-        float *restrict y = op->y + (row + i) * op->y_stride + n0;
-        const float *restrict ci = c + i * nr, *b = op->bias ? op->bias + n0 : NULL;
-        if (op->add && b)
-            for (int64_t j = 0; j < n; j++)
-                y[j] += ci[j] + b[j];
-        else if (op->add)
-            for (int64_t j = 0; j < n; j++)
-                y[j] += ci[j];
-        else if (b)
-            for (int64_t j = 0; j < n; j++)
-                y[j] = ci[j] + b[j];
-        else
-            memcpy(y, ci, (size_t)n * sizeof *y);
+    const struct qvl_matmul *op = g->op;
+    const struct qvl_rows *to = op->y_rows;
+    struct qvl_store s = {.y = g->c, .c = g->c, .bias = op->bias ? op->bias + n0 : NULL, .y_stride = g->mk->nr, .c_stride = g->mk->nr,
+                          .rows = rows, .n = n, .add = op->add};
+    if (!to) {
+        s.y = op->y + row * op->y_stride + n0;
+        s.y_stride = op->y_stride;
+    }
+    g->mk->store(&s);
+    apply_then(g->k, op->then, s.y, s.y_stride, rows, n);
+    if (!to)
+        return;
+    for (int64_t i = 0; i < rows; i++)
+        put_row(to, g->k, row + i, n0, g->c + i * g->mk->nr, n);
+    if (row + rows == op->m) { /* missing tokens of the last tile */
+        memset(g->c, 0, (size_t)n * sizeof *g->c);
+        for (int64_t i = op->m; i < to->tiles * to->mr; i++)
+            put_row(to, g->k, i, n0, g->c, n);
     }
 }
 
@@ -235,7 +301,7 @@ static void run_task(const struct gemm *g, int64_t t0, int64_t t1, int64_t n0)
         }
     }
     int64_t row = g->row0 + t0 * mk->mr, rows = min_i64((t1 - t0) * mk->mr, g->op->m - row);
-    store_sums(g->op, g->c, row, rows, n0, min_i64(mk->nr, w->n_out - n0), mk->nr);
+    finish(g, row, rows, n0, min_i64(mk->nr, w->n_out - n0));
 }
 
 static void gemm(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul *op,
@@ -244,26 +310,34 @@ static void gemm(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
     const struct qvl_matmul_kernels *mk = k->matmul;
     struct plan p = make_plan(mk, op->m, op->w->n_in);
     int native = is_native(mk, a, op->w);
-    struct gemm g = {.k = k, .mk = mk, .op = op, .x = s->mem, .native = native, .round = a == QVL_ARITH_BF16,
+    struct gemm g = {.k = k, .mk = mk, .op = op, .native = native, .round = a == QVL_ARITH_BF16,
                      .kb = native ? mk->kb_bf16 : mk->kb, .elem = native ? 2 : 4};
-    char *own = (char *)s->mem + p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->id;
-    assert(s->bytes >= p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->n);
+    char *own = (char *)s->mem + COUNTER_BYTES + p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->id;
+    assert(s->bytes >= COUNTER_BYTES + p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->n);
+    assert(!op->y_rows || (op->y_rows->mr && op->y_rows->m == op->m && op->y_rows->kb % mk->nr == 0));
+    atomic_llong *next = s->mem;
+    g.x = op->x_rows ? op->x_rows->mem : (char *)s->mem + COUNTER_BYTES;
     g.w = own;
     g.c = (float *)(void *)(own + p.w_bytes);
 
-    int64_t panels = ceil_div(op->w->n_out, mk->nr);
-    for (g.row0 = 0; g.row0 < op->m; g.row0 += p.chunk) {
-        g.tiles = ceil_div(min_i64(p.chunk, op->m - g.row0), mk->mr);
+    int64_t panels = ceil_div(op->w->n_out, mk->nr), chunk = op->x_rows ? op->m : p.chunk;
+    for (g.row0 = 0; g.row0 < op->m; g.row0 += chunk) {
+        g.tiles = ceil_div(min_i64(chunk, op->m - g.row0), mk->mr);
         /* Tall tasks pack each weight panel less often; shorter ones when there are too few for the team. */
-        int64_t task = TASK_TOKENS / mk->mr;
-        while (task * mk->mr > MIN_TASK && panels * ceil_div(g.tiles, task) < 4 * (int64_t)t->n)
+        int64_t parts = ceil_div(g.tiles * mk->mr, TASK_TOKENS), task = ceil_div(g.tiles, parts);
+        while (task * mk->mr > MIN_TASK && panels * ceil_div(g.tiles, task) < TASKS_EACH * (int64_t)t->n)
             task = (task + 1) / 2;
-        int64_t lo, hi;
+        int64_t n_task = panels * ceil_div(g.tiles, task);
         qvl_team_barrier(t);
-        pack_chunk(&g, t);
+        if (t->id == 0)
+            atomic_store_explicit(next, 0, memory_order_relaxed);
+        if (!op->x_rows)
+            pack_chunk(&g, t);
         qvl_team_barrier(t);
-        qvl_team_share(t, panels * ceil_div(g.tiles, task), 1, &lo, &hi);
-        for (int64_t i = lo; i < hi && !qvl_scratch_cancelled(s); i++) {
+        for (;;) {
+            int64_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+            if (i >= n_task || qvl_scratch_cancelled(s))
+                break;
             int64_t t0 = i / panels * task;
             run_task(&g, t0, min_i64(t0 + task, g.tiles), i % panels * mk->nr);
         }
@@ -273,11 +347,31 @@ static void gemm(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
 void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul *op,
                 const struct qvl_scratch *s)
 {
+    struct qvl_matmul plain = *op;
     if (op->m <= 0 || op->w->n_out <= 0)
         return;
-    if (op->w->type == QVL_DT_Q4 || op->w->type == QVL_DT_Q8)
+    assert(!op->add || (!op->y_rows && op->then == QVL_THEN_NOTHING));
+    if (op->x_rows && !op->x_rows->mr) {
+        plain.x = op->x_rows->mem;
+        plain.x_stride = op->x_rows->n;
+        plain.x_rows = NULL;
+        op = &plain;
+    }
+    if (op->y_rows && !op->y_rows->mr) {
+        plain.y = op->y_rows->mem;
+        plain.y_stride = op->y_rows->n;
+        plain.y_rows = NULL;
+        op = &plain;
+    }
+    if (op->w->type == QVL_DT_Q4 || op->w->type == QVL_DT_Q8) {
         qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = 1}, s); /* int8 activations in either arithmetic */
-    else if (uses_gemv(k->matmul, op->m))
+        if (op->then != QVL_THEN_NOTHING) {
+            int64_t lo, hi;
+            qvl_team_barrier(t);
+            qvl_team_share(t, op->m, 1, &lo, &hi);
+            apply_then(k, op->then, op->y + lo * op->y_stride, op->y_stride, hi - lo, op->w->n_out);
+        }
+    } else if (uses_gemv(k->matmul, op->m))
         gemv(t, k, a, op, s);
     else
         gemm(t, k, a, op, s);

@@ -44,7 +44,16 @@ struct qvl_gemv {
     int m, add;
 };
 
+/* Finished sums to their place: y = c + bias, or y + (c + bias). */
+struct qvl_store {
+    float *y;
+    const float *c, *bias; /* bias may be NULL */
+    int64_t y_stride, c_stride, rows, n;
+    int add;
+};
+
 struct qvl_matmul_kernels {
+    void (*store)(const struct qvl_store *s);
     /* Any stored type, plain or transposed. */
     void (*gemv)(const struct qvl_gemv *g);
     /* bf16 weights, not transposed. NULL: this level widens to f32. */
@@ -79,6 +88,9 @@ struct qvl_attn_block {
 struct qvl_attn_kernels {
     void (*block_f32)(const struct qvl_attn_block *b);
     void (*block_bf16)(const struct qvl_attn_block *b);
+    /* A panel of 16 positions to bf16: rows of k and v (head_dim f32 each, `stride` elements apart) to kd [head_dim/2][16][2] and
+     * vd [8][dv][2]. NULL: position by position. */
+    void (*store_bf16)(uint16_t *kd, uint16_t *vd, const float *k, const float *v, int64_t stride, int head_dim);
     /* acc = a*acc + b*o, n a multiple of 16. */
     void (*merge)(float *acc, const float *o, float a, float b, int64_t n);
 };

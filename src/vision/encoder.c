@@ -17,7 +17,9 @@
 #include "kernels/rotary.h"
 #include "vision/position.h"
 
-enum { CHUNK = 1024 }; /* patch rows that pass through the wide layers at once; a multiple of merge^2 is made of it */
+/* The most patch rows that pass through the wide layers at once: each chunk packs the weights again, which costs about as much as
+ * 30 rows do. Panels of the cache are written whole: chunks are multiples of this and of merge^2. */
+enum { CHUNK = 1536, PANEL = 16 };
 /* Neither is in config.json; both are the same everywhere in the tower. */
 static const float LN_EPS = 1e-6f;
 static const double ROPE_THETA = 10000.0;
@@ -35,18 +37,36 @@ struct run {
     /* work memory, shared by the team */
     float *x, *q, *att;   /* [n_patch][C]; q and att: [n_seg][C] */
     float *h;             /* [chunk][C] */
-    float *wide;          /* [chunk][max(3C, d_ff)] or [chunk/merge^2][merge^2*C] twice */
-    float *row_cs, *row_sn; /* [max side][d_head/4] */
+    float *wide;          /* [chunk][3C] */
+    void *mid;            /* rows between fc1 and fc2: [chunk][d_ff] or, in the mergers, [chunk/merge^2][merge^2*C] */
+    float *cs, *sn;       /* [n_seg][d_head/2]: the rotation of each patch */
+    float *side_cs, *side_sn; /* [max side][d_head/4] */
     struct qvl_kv *kv;    /* [n_head] of one temporal step */
     struct qvl_scratch scratch;
 };
 
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-
-static int64_t wide_elems(const struct qvl_vision_config *c, int64_t chunk)
+static int64_t chunk_rows(const struct qvl_vision_config *c, int64_t n_patch)
 {
-    int64_t blocks = chunk * max64(3 * (int64_t)c->d_model, c->d_ff);
-    return max64(blocks, 2 * chunk * (int64_t)c->d_model); /* merger: normed and fc1 rows of merge^2*C */
+    int64_t unit = (int64_t)c->merge * c->merge, step = unit * PANEL; /* a common multiple */
+    int64_t parts = (n_patch + CHUNK - 1) / CHUNK, rows = ((n_patch + parts - 1) / parts + step - 1) / step * step;
+    return rows < n_patch ? rows : n_patch;
+}
+
+/* Of the rows between fc1 and fc2 in a chunk. */
+static size_t mid_bytes(const struct qvl_vision *v, int64_t chunk)
+{
+    const struct qvl_vision_config *c = v->config;
+    const struct qvl_vision_weights *w = v->weights;
+    int64_t unit = (int64_t)c->merge * c->merge;
+    size_t most = 0;
+    for (int i = 0; i < c->depth + c->n_tap + 1; i++) {
+        const struct qvl_mat *fc2 = i < c->depth             ? &w->blocks[i].fc2
+                                    : i < c->depth + c->n_tap ? &w->tap[i - c->depth].fc2
+                                                              : &w->merger.fc2;
+        size_t b = qvl_rows_bytes(v->kernels, v->arith, fc2->type, i < c->depth ? chunk : chunk / unit, fc2->n_in);
+        most = b > most ? b : most;
+    }
+    return most;
 }
 
 static size_t scratch_bytes(const struct qvl_vision *v, int64_t n_seg, int64_t chunk, int n_elem, int n_threads)
@@ -64,6 +84,12 @@ static size_t scratch_bytes(const struct qvl_vision *v, int64_t n_seg, int64_t c
     return most;
 }
 
+/* A pair of layers with an activation between them. */
+struct two {
+    const struct qvl_mat *fc1, *fc2;
+    const float *b1, *b2;
+};
+
 /* Hands out the work memory; with a counting arena it only adds up. */
 static void layout(struct run *r, struct qvl_arena *a, const struct qvl_vision *v, int64_t n_patch, int64_t n_seg, int side,
                    int n_elem, int n_threads)
@@ -71,17 +97,17 @@ static void layout(struct run *r, struct qvl_arena *a, const struct qvl_vision *
     const struct qvl_vision_config *c = v->config;
     size_t C = (size_t)c->d_model;
     int hd = c->d_model / c->n_head;
-    int64_t unit = (int64_t)c->merge * c->merge;
-    r->chunk = (CHUNK + unit - 1) / unit * unit;
-    if (r->chunk > n_patch)
-        r->chunk = n_patch;
+    r->chunk = chunk_rows(c, n_patch);
     r->x = qvl_arena_take(a, (size_t)n_patch, C * sizeof(float));
     r->q = qvl_arena_take(a, (size_t)n_seg, C * sizeof(float));
     r->att = qvl_arena_take(a, (size_t)n_seg, C * sizeof(float));
     r->h = qvl_arena_take(a, (size_t)r->chunk, C * sizeof(float));
-    r->wide = qvl_arena_take(a, (size_t)wide_elems(c, r->chunk), sizeof(float));
-    r->row_cs = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
-    r->row_sn = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
+    r->wide = qvl_arena_take(a, (size_t)r->chunk, 3 * C * sizeof(float));
+    r->mid = qvl_arena_take(a, mid_bytes(v, r->chunk), 1);
+    r->cs = qvl_arena_take(a, (size_t)n_seg, (size_t)(hd / 2) * sizeof(float));
+    r->sn = qvl_arena_take(a, (size_t)n_seg, (size_t)(hd / 2) * sizeof(float));
+    r->side_cs = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
+    r->side_sn = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
     r->kv = qvl_arena_take(a, (size_t)c->n_head, sizeof *r->kv);
     size_t one = qvl_kv_bytes(v->arith, hd, n_seg);
     for (int i = 0; i < c->n_head; i++) {
@@ -156,31 +182,44 @@ static void embed(const struct run *r, const struct qvl_team *t)
     qvl_team_barrier(t);
 }
 
-/* Rotates q and k of the rows at..at+m of a step, stores k and v in the step's cache and q in r->q. Split by heads, since a
- * head's cache is written by one member only. qkv: [m][3C]. */
-static void rotate_and_store(const struct run *r, const struct qvl_team *t, const float *qkv, int64_t at, int64_t m)
+/* Cosines and sines of each patch of a step: the angles of its row, then those of its column. */
+static void rotations(const struct run *r, const struct qvl_team *t)
 {
     const struct qvl_vision_config *c = r->v->config;
-    int64_t C = c->d_model, lo, hi;
-    int hd = c->d_model / c->n_head, quarter = hd / 4;
-    qvl_team_share(t, c->n_head, 1, &lo, &hi);
-    for (int64_t i = 0; i < m; i++) {
-        float cs[128], sn[128], key[256];
+    const int64_t quarter = c->d_model / c->n_head / 4;
+    const size_t part = (size_t)quarter * sizeof(float);
+    int64_t lo, hi;
+    qvl_team_share(t, r->n_seg, 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++) {
         int row, col;
-        qvl_patch_place(at + i, r->p->grid_w, c->merge, &row, &col);
-        size_t part = (size_t)quarter * sizeof(float);
-        memcpy(cs, r->row_cs + (int64_t)row * quarter, part);
-        memcpy(sn, r->row_sn + (int64_t)row * quarter, part);
-        memcpy(cs + quarter, r->row_cs + (int64_t)col * quarter, part);
-        memcpy(sn + quarter, r->row_sn + (int64_t)col * quarter, part);
-        const float *src = qkv + i * 3 * C;
-        for (int64_t head = lo; head < hi; head++) {
-            float *q = r->q + (at + i) * C + head * hd;
-            memcpy(q, src + head * hd, (size_t)hd * sizeof(float));
-            memcpy(key, src + C + head * hd, (size_t)hd * sizeof(float));
-            r->v->kernels->rope(q, cs, sn, hd);
-            r->v->kernels->rope(key, cs, sn, hd);
-            qvl_kv_store(r->v->arith, &r->kv[head], at + i, key, src + 2 * C + head * hd);
+        qvl_patch_place(i, r->p->grid_w, c->merge, &row, &col);
+        memcpy(r->cs + i * 2 * quarter, r->side_cs + row * quarter, part);
+        memcpy(r->sn + i * 2 * quarter, r->side_sn + row * quarter, part);
+        memcpy(r->cs + (2 * i + 1) * quarter, r->side_cs + col * quarter, part);
+        memcpy(r->sn + (2 * i + 1) * quarter, r->side_sn + col * quarter, part);
+    }
+}
+
+/* Rotates q and k of the rows at..at+m of a step, stores k and v in the step's cache and q in r->q. Split by panels of the cache,
+ * each of which is written by one member. qkv: [m][3C], overwritten. */
+static void rotate_and_store(const struct run *r, const struct qvl_team *t, float *qkv, int64_t at, int64_t m)
+{
+    const struct qvl_vision_config *c = r->v->config;
+    const struct qvl_kernels *k = r->v->kernels;
+    const int64_t C = c->d_model, hd = C / c->n_head;
+    int64_t lo, hi;
+    qvl_team_share(t, m, PANEL, &lo, &hi);
+    for (int64_t p = lo; p < hi; p += PANEL) {
+        const int64_t end = p + PANEL < hi ? p + PANEL : hi;
+        for (int64_t i = p; i < end; i++) {
+            float *row = qkv + i * 3 * C;
+            for (int64_t d = 0; d < 2 * C; d += hd) /* the heads of q, then those of k */
+                k->rope(row + d, r->cs + (at + i) * (hd / 2), r->sn + (at + i) * (hd / 2), hd);
+            memcpy(r->q + (at + i) * C, row, (size_t)C * sizeof(float));
+        }
+        for (int64_t head = 0; head < c->n_head; head++) {
+            const float *key = qkv + p * 3 * C + C + head * hd;
+            qvl_kv_store_rows(k, r->v->arith, &r->kv[head], at + p, end - p, key, key + C, 3 * C);
         }
     }
 }
@@ -219,20 +258,30 @@ static void attention_half(const struct run *r, const struct qvl_team *t, const 
     }
 }
 
+/* y = fc2(then(fc1(x))) of m rows, y += when add; what is between stays in the form that fc2 reads. */
+static void two_layers(const struct run *r, const struct qvl_team *t, float *y, const float *x, int64_t m, const struct two *w,
+                       enum qvl_then then, int add)
+{
+    const struct qvl_vision *v = r->v;
+    const struct qvl_rows mid = qvl_rows_view(v->kernels, v->arith, w->fc2->type, m, w->fc2->n_in, r->mid);
+    struct qvl_matmul first = {.y_rows = &mid, .x = x, .w = w->fc1, .bias = w->b1, .m = m, .x_stride = w->fc1->n_in, .then = then},
+                      second = {.y = y, .x_rows = &mid, .w = w->fc2, .bias = w->b2, .m = m, .y_stride = w->fc2->n_out, .add = add};
+    qvl_matmul(t, v->kernels, v->arith, &first, &r->scratch);
+    qvl_team_barrier(t);
+    qvl_matmul(t, v->kernels, v->arith, &second, &r->scratch);
+    qvl_team_barrier(t);
+}
+
 /* x += fc2(gelu(fc1(LN2 x))) */
 static void mlp_half(const struct run *r, const struct qvl_team *t, const struct qvl_vision_block_weights *b)
 {
     const struct qvl_vision_config *c = r->v->config;
-    const struct qvl_kernels *k = r->v->kernels;
-    int64_t C = c->d_model, F = c->d_ff, lo, hi;
+    const struct two w = {&b->fc1, &b->fc2, b->fc1_b, b->fc2_b};
+    int64_t C = c->d_model;
     for (int64_t at = 0; at < r->p->n_patch; at += r->chunk) {
         int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk;
         norm_rows(r, t, r->h, r->x + at * C, m, C, &b->norm2);
-        matmul(r, t, r->wide, F, r->h, C, m, &b->fc1, b->fc1_b, 0);
-        qvl_team_share(t, qvl_scratch_cancelled(&r->scratch) ? 0 : m, 1, &lo, &hi);
-        (c->act_tanh ? k->gelu_tanh : k->gelu_erf)(r->wide + lo * F, (hi - lo) * F);
-        qvl_team_barrier(t);
-        matmul(r, t, r->x + at * C, C, r->wide, F, m, &b->fc2, b->fc2_b, 1);
+        two_layers(r, t, r->x + at * C, r->h, m, &w, c->act_tanh ? QVL_THEN_GELU_TANH : QVL_THEN_GELU_ERF, 1);
     }
 }
 
@@ -241,19 +290,15 @@ static void mlp_half(const struct run *r, const struct qvl_team *t, const struct
 static void merge(const struct run *r, const struct qvl_team *t, const struct qvl_merger_weights *w, int norm_before, float *out)
 {
     const struct qvl_vision_config *c = r->v->config;
-    int64_t C = c->d_model, unit = (int64_t)c->merge * c->merge, M = unit * C, lo, hi;
-    float *normed = r->wide, *hidden = r->wide + r->chunk * C;
+    const struct two layers = {&w->fc1, &w->fc2, w->fc1_b, w->fc2_b};
+    int64_t C = c->d_model, unit = (int64_t)c->merge * c->merge, M = unit * C;
     for (int64_t at = 0; at < r->p->n_patch; at += r->chunk) {
         int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk, rows = m / unit;
         if (norm_before)
-            norm_rows(r, t, normed, r->x + at * C, m, C, &w->norm);
+            norm_rows(r, t, r->h, r->x + at * C, m, C, &w->norm);
         else
-            norm_rows(r, t, normed, r->x + at * C, rows, M, &w->norm);
-        matmul(r, t, hidden, M, normed, M, rows, &w->fc1, w->fc1_b, 0);
-        qvl_team_share(t, rows, 1, &lo, &hi);
-        r->v->kernels->gelu_erf(hidden + lo * M, (hi - lo) * M);
-        qvl_team_barrier(t);
-        matmul(r, t, out + at / unit * c->d_out, c->d_out, hidden, M, rows, &w->fc2, w->fc2_b, 0);
+            norm_rows(r, t, r->h, r->x + at * C, rows, M, &w->norm);
+        two_layers(r, t, out + at / unit * c->d_out, r->h, rows, &layers, QVL_THEN_GELU_ERF, 0);
     }
 }
 
@@ -277,6 +322,7 @@ static void encode(void *ud, const struct qvl_team *t)
 {
     struct run *r = ud;
     const struct qvl_vision_config *c = r->v->config;
+    rotations(r, t);
     embed(r, t);
     if (between(r, t, 1, "vision.embed", -1))
         return;
@@ -352,7 +398,7 @@ int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *
     for (int k = 0; k < c->n_tap; k++) /* rank of the tap among all taps */
         for (int j = 0; j < c->n_tap; j++)
             r.tap_order[k] += c->tap[j] < c->tap[k];
-    qvl_rotary_table(r.row_cs, r.row_sn, side, c->d_model / c->n_head / 2, ROPE_THETA);
+    qvl_rotary_table(r.side_cs, r.side_sn, side, c->d_model / c->n_head / 2, ROPE_THETA);
     qvl_pool_run(pool, encode, &r);
     if (qvl_watch_stopped(watch)) {
         rc = qvl_fail(err, QVL_E_CANCELLED, "cancelled while a picture was encoded");

@@ -234,6 +234,33 @@ static void extremes(struct check *c, enum qvl_arith arith)
     free_data(c, &d);
 }
 
+/* Many positions at once give the bytes of one after the other. */
+static void store_rows(struct check *c, enum qvl_arith arith, int head_dim, int64_t n)
+{
+    const int64_t stride = head_dim + 3, capacity = n + 16;
+    size_t bytes = qvl_kv_bytes(arith, head_dim, capacity);
+    float *k = qvl_alloc((size_t)(n * stride), 4), *v = qvl_alloc((size_t)(n * stride), 4);
+    struct guarded mem[4];
+    for (int i = 0; i < 4; i++) {
+        mem[i] = guard_open(bytes, 1, 0);
+        memset(mem[i].p, 0, bytes);
+    }
+    struct qvl_kv a = {.k = mem[0].p, .v = mem[1].p, .head_dim = head_dim, .n_max = capacity}, b = a;
+    b.k = mem[2].p;
+    b.v = mem[3].p;
+    fill_wild(c, k, n * stride, 1e4f);
+    fill_wild(c, v, n * stride, 1e4f);
+    for (int64_t i = 0; i < n; i++)
+        qvl_kv_store(arith, &a, 16 + i, k + i * stride, v + i * stride);
+    qvl_kv_store_rows(c->k, arith, &b, 16, n, k, v, stride);
+    expect(c, !memcmp(a.k, b.k, bytes) && !memcmp(a.v, b.v, bytes), "cache arith=%d hd=%d: %d positions at once differ", (int)arith,
+           head_dim, (int)n);
+    for (int i = 0; i < 4; i++)
+        guard_close(c, &mem[i], "cache");
+    qvl_mem_free(k);
+    qvl_mem_free(v);
+}
+
 static void sizes(struct check *c)
 {
     expect(c, qvl_kv_bytes(QVL_ARITH_F32, 256, INT64_MAX) == SIZE_MAX, "cache of 2^63 positions has a size");
@@ -277,5 +304,8 @@ void check_attention(struct check *c)
         }
     extremes(c, QVL_ARITH_F32);
     extremes(c, QVL_ARITH_BF16);
+    for (int hd = 4; hd <= 256; hd += hd < 80 ? 4 : 44)
+        for (int a = 0; a < 2; a++)
+            store_rows(c, (enum qvl_arith)a, hd, hd % 8 ? 16 : 37);
     sizes(c);
 }

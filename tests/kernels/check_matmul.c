@@ -49,7 +49,7 @@ static void multiply(const struct qvl_kernels *k, enum qvl_arith a, const struct
     qvl_pool_close(&pool);
     guard_close(&none, &mem, "scratch");
     if (none.failures)
-        op->y[0] = NAN; /* makes the comparison fail */
+        *(op->y ? op->y : (float *)op->y_rows->mem) = NAN; /* makes the comparison fail */
 }
 
 static void one(struct check *c, const struct product *p)
@@ -189,6 +189,53 @@ static void same_rows(struct check *c, enum qvl_dtype type, enum qvl_arith arith
     free_matrix(c, &w);
 }
 
+/* Two layers with an activation between them: in one go, through rows in the form of the second product, they have the bytes
+ * of the three steps. */
+static void two_layers(struct check *c, enum qvl_dtype type, enum qvl_arith arith, int64_t m, int64_t n_mid, enum qvl_then then)
+{
+    enum { IN = 75, OUT = 70 };
+    struct stored w1 = make_matrix(c, n_mid, IN, type, 0, 0, 0, 0), w2 = make_matrix(c, OUT, n_mid, type, 0, 0, 0, 0);
+    float *x = qvl_alloc((size_t)m * IN, 4), *mid = qvl_alloc((size_t)(m * n_mid), 4), *y = qvl_alloc((size_t)m * OUT, 4),
+          *z = qvl_alloc((size_t)m * OUT, 4), bias[1000];
+    struct guarded mem = guard_open(qvl_rows_bytes(c->k, arith, type, m, n_mid), 1, 0);
+    fill_normal(c, x, m * IN, 1);
+    fill_normal(c, bias, n_mid, 1);
+    fill_normal(c, y, m * OUT, 1);
+    memcpy(z, y, (size_t)m * OUT * 4);
+    struct qvl_rows rows = qvl_rows_view(c->k, arith, type, m, n_mid, mem.p);
+    struct qvl_matmul first = {.y = mid, .x = x, .w = &w1.mat, .bias = bias, .m = m, .y_stride = n_mid, .x_stride = IN},
+                      second = {.y = y, .x = mid, .w = &w2.mat, .m = m, .y_stride = OUT, .x_stride = n_mid, .add = 1};
+    multiply(c->k, arith, &first, 2);
+    if (then == QVL_THEN_GELU_TANH)
+        c->k->gelu_tanh(mid, m * n_mid);
+    if (then == QVL_THEN_GELU_ERF)
+        c->k->gelu_erf(mid, m * n_mid);
+    multiply(c->k, arith, &second, 2);
+    first.then = then;
+    first.y_rows = &rows;
+    second.x_rows = &rows;
+    second.x = NULL;
+    second.y = z;
+    multiply(c->k, arith, &first, 3);
+    multiply(c->k, arith, &second, 3);
+    expect(c, !memcmp(y, z, (size_t)m * OUT * 4), "two layers type=%d arith=%d m=%d n_mid=%d then=%d: other bytes than step by step",
+           (int)type, (int)arith, (int)m, (int)n_mid, (int)then);
+    float *direct = qvl_alloc((size_t)(m * n_mid), 4);
+    first.y_rows = NULL;
+    first.y = direct;
+    multiply(c->k, arith, &first, 2);
+    expect(c, !memcmp(direct, mid, (size_t)(m * n_mid) * 4), "matmul m=%d then=%d: other bytes than one after the other", (int)m,
+           (int)then);
+    guard_close(c, &mem, "rows");
+    qvl_mem_free(direct);
+    qvl_mem_free(x);
+    qvl_mem_free(mid);
+    qvl_mem_free(y);
+    qvl_mem_free(z);
+    free_matrix(c, &w1);
+    free_matrix(c, &w2);
+}
+
 void check_matmul(struct check *c)
 {
     static const int64_t ms[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 50};
@@ -218,6 +265,13 @@ void check_matmul(struct check *c)
                 same_rows(c, types[t], (enum qvl_arith)a, 8, m);
             same_rows(c, types[t], (enum qvl_arith)a, 700, 9);
             same_rows(c, types[t], (enum qvl_arith)a, 31, 20);
+        }
+    for (int a = 0; a < 2; a++)
+        for (size_t t = 0; t < 3; t++) {
+            two_layers(c, types[t], (enum qvl_arith)a, 50, 129, QVL_THEN_GELU_TANH);
+            two_layers(c, types[t], (enum qvl_arith)a, 12, 300, QVL_THEN_GELU_ERF);
+            two_layers(c, types[t], (enum qvl_arith)a, 5, 65, QVL_THEN_GELU_TANH);
+            two_layers(c, types[t], (enum qvl_arith)a, 1700, 64, QVL_THEN_NOTHING);
         }
     /* More tokens than are packed at once, and a long inner dimension. */
     struct product p = {.m = 2100, .n_out = 70, .n_in = 40, .type = QVL_DT_BF16, .arith = QVL_ARITH_BF16, .bias = 1};

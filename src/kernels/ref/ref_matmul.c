@@ -32,4 +32,15 @@ static void gemv(const struct qvl_gemv *g)
         }
 }
 
-const struct qvl_matmul_kernels qvl_matmul_kernels_ref = {.gemv = gemv};
+static void store(const struct qvl_store *s)
+{
+    for (int64_t i = 0; i < s->rows; i++)
+        for (int64_t j = 0; j < s->n; j++) {
+            float *y = s->y + i * s->y_stride + j, c = s->c[i * s->c_stride + j];
+            if (s->bias)
+                c += s->bias[j];
+            *y = s->add ? *y + c : c;
+        }
+}
+
+const struct qvl_matmul_kernels qvl_matmul_kernels_ref = {.store = store, .gemv = gemv};

@@ -57,6 +57,30 @@ static void block_bf16(const struct qvl_attn_block *b)
     dp_outputs(b, w->p[0], QVL_ATTN_BLOCK / 2);
 }
 
+static void store_bf16(uint16_t *kd, uint16_t *vd, const float *k, const float *v, int64_t stride, int head_dim)
+{
+    const int64_t dv = qvl_attn_dv(head_dim);
+    for (int64_t d = 0; d < head_dim; d += 32) { /* 16 positions x 16 pairs of dimensions */
+        const __mmask16 lo = lanes16(head_dim - d), hi = head_dim - d > 16 ? lanes16(head_dim - d - 16) : 0;
+        __m512i r[16];
+        QVL_UNROLL
+        for (int i = 0; i < 16; i++) {
+            __m512i a = round_bf16_u32(_mm512_maskz_loadu_ps(lo, k + i * stride + d)),
+                    b = round_bf16_u32(_mm512_maskz_loadu_ps(hi, k + i * stride + d + 16));
+            r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
+        }
+        transpose16(r);
+        for (int64_t j = 0; j < 16 && d + 2 * j < head_dim; j++)
+            _mm512_storeu_si512(kd + (d / 2 + j) * 32, r[j]);
+    }
+    for (int64_t i = 0; i < 16; i += 2, v += 2 * stride, vd += 2 * dv)
+        for (int64_t d = 0; d < dv; d += 16) { /* zero behind the head */
+            const __mmask16 m = head_dim > d ? lanes16(head_dim - d) : 0;
+            __m512i even = round_bf16_u32(_mm512_maskz_loadu_ps(m, v + d)), odd = round_bf16_u32(_mm512_maskz_loadu_ps(m, v + stride + d));
+            _mm512_storeu_si512(vd + d * 2, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+        }
+}
+
 static void block_f32(const struct qvl_attn_block *b) { qvl_attn_kernels_avx512.block_f32(b); }
 static void merge(float *acc, const float *o, float a, float b, int64_t n)
 {
@@ -64,4 +88,4 @@ static void merge(float *acc, const float *o, float a, float b, int64_t n)
 }
 
 const struct qvl_attn_kernels qvl_attn_kernels_avx512_bf16 = {
-    .block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};
+    .block_f32 = block_f32, .block_bf16 = block_bf16, .store_bf16 = store_bf16, .merge = merge};

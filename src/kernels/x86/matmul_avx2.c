@@ -192,5 +192,24 @@ static void tile(float *c, const float *x, const float *w, int64_t kb, int first
     tile6(c, NR, !first, x, KB, 1, (const char *)w, NR * 4, kb);
 }
 
+static void store(const struct qvl_store *s)
+{
+    for (int64_t i = 0; i < s->rows; i++) {
+        float *y = s->y + i * s->y_stride;
+        const float *c = s->c + i * s->c_stride;
+        int64_t j = 0;
+        for (; j + 8 <= s->n; j += 8) {
+            __m256 sum = _mm256_loadu_ps(c + j);
+            if (s->bias)
+                sum = _mm256_add_ps(sum, _mm256_loadu_ps(s->bias + j));
+            _mm256_storeu_ps(y + j, s->add ? _mm256_add_ps(_mm256_loadu_ps(y + j), sum) : sum);
+        }
+        for (; j < s->n; j++) {
+            float sum = s->bias ? c[j] + s->bias[j] : c[j];
+            y[j] = s->add ? y[j] + sum : sum;
+        }
+    }
+}
+
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx2 = {
-    .gemv = gemv, .mr = MR, .nr = NR, .kb = KB, .pack_w = pack_w, .tile = tile};
+    .store = store, .gemv = gemv, .mr = MR, .nr = NR, .kb = KB, .pack_w = pack_w, .tile = tile};

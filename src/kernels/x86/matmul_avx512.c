@@ -223,7 +223,33 @@ void qvl_tile_avx512(float *c, const float *x, const float *w, int64_t kb, int f
     tile6x4(c, QVL_AVX512_NR, !first, x, QVL_AVX512_KB, 1, (const char *)w, QVL_AVX512_NR * 4, 64, kb, 0);
 }
 
+void qvl_store_avx512(const struct qvl_store *s)
+{
+    for (int64_t j = 0; j < s->n; j += 64) {
+        __mmask16 m[4];
+        __m512 b[4];
+        QVL_UNROLL
+        for (int v = 0; v < 4; v++) {
+            m[v] = s->n > j + 16 * v ? lanes16(s->n - j - 16 * v) : 0;
+            b[v] = s->bias ? _mm512_maskz_loadu_ps(m[v], s->bias + j + 16 * v) : _mm512_setzero_ps();
+        }
+        for (int64_t i = 0; i < s->rows; i++) {
+            float *y = s->y + i * s->y_stride + j;
+            const float *c = s->c + i * s->c_stride + j;
+            QVL_UNROLL
+            for (int v = 0; v < 4; v++) {
+                __m512 sum = _mm512_maskz_loadu_ps(m[v], c + 16 * v);
+                if (s->bias)
+                    sum = _mm512_add_ps(sum, b[v]);
+                if (s->add)
+                    sum = _mm512_add_ps(_mm512_maskz_loadu_ps(m[v], y + 16 * v), sum);
+                _mm512_mask_storeu_ps(y + 16 * v, m[v], sum);
+            }
+        }
+    }
+}
+
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx512 = {
-    .gemv = qvl_gemv_avx512, .mr = QVL_AVX512_MR, .nr = QVL_AVX512_NR, .kb = QVL_AVX512_KB,
+    .store = qvl_store_avx512, .gemv = qvl_gemv_avx512, .mr = QVL_AVX512_MR, .nr = QVL_AVX512_NR, .kb = QVL_AVX512_KB,
     .pack_w = qvl_pack_w_avx512, .tile = qvl_tile_avx512,
 };

@@ -15,6 +15,7 @@ static inline int64_t prefetch_distance(int64_t group_bytes) { return group_byte
 
 void qvl_gemv_avx512(const struct qvl_gemv *g);
 void qvl_pack_w_avx512(float *dst, const struct qvl_mat *w, int64_t n0, int64_t k0, int64_t kb);
+void qvl_store_avx512(const struct qvl_store *s);
 void qvl_tile_avx512(float *c, const float *x, const float *w, int64_t kb, int first);
 
 #endif

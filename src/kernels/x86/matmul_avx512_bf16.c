@@ -149,7 +149,7 @@ static void tile_bf16(float *c, const uint32_t *x, const uint32_t *w, int64_t kp
 }
 
 const struct qvl_matmul_kernels qvl_matmul_kernels_avx512_bf16 = {
-    .gemv = qvl_gemv_avx512, .gemv_bf16 = gemv_bf16, .mr = QVL_AVX512_MR, .nr = QVL_AVX512_NR, .kb = QVL_AVX512_KB,
+    .store = qvl_store_avx512, .gemv = qvl_gemv_avx512, .gemv_bf16 = gemv_bf16, .mr = QVL_AVX512_MR, .nr = QVL_AVX512_NR, .kb = QVL_AVX512_KB,
     .kb_bf16 = QVL_AVX512_KB_BF16, .pack_w = qvl_pack_w_avx512, .pack_w_bf16 = pack_w_bf16, .tile = qvl_tile_avx512,
     .tile_bf16 = tile_bf16,
 };
