@@ -132,8 +132,10 @@ int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui)
     if (!p.path)
         p.shape = o->shape ? o->shape : "4b";
     p.precision = qvl_precision_of(o->precision, p.precision);
+    p.vision_precision = qvl_precision_of(o->vision_precision, p.vision_precision);
     p.cpu = o->cpu;
     p.n_threads = (uint32_t)o->threads;
+    p.n_threads_vision = (uint32_t)o->threads_vision;
     p.n_decode = (uint32_t)o->bench_decode;
     p.prompts = list(&o->bench_prompts, &p.n_prompts);
     p.prompt_depths = list(&o->bench_prompt_depths, &p.n_prompt_depths);

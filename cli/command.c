@@ -92,6 +92,7 @@ void qvl_session_options(qvl_session_params *p, const struct qvl_options *o)
     qvl_session_params_default(p);
     p->n_ctx = (uint32_t)o->context;
     p->n_threads = (uint32_t)o->threads;
+    p->n_threads_vision = (uint32_t)o->threads_vision;
     p->min_pixels = o->min_pixels;
     p->max_pixels = o->max_pixels;
     p->alpha = o->alpha && strcmp(o->alpha, "drop") == 0 ? QVL_ALPHA_DROP : QVL_ALPHA_WHITE;

@@ -106,13 +106,17 @@ const struct qvl_opt_row qvl_opt_rows[] = {
     {.name = "threads", .letter = 't', .kind = QVL_OPT_COUNT, .commands = RUN | VERIFY | BENCH, .offset = AT(threads), .arg = "N",
      .max = 1024, .env = "QVL_THREADS", .group = QVL_GROUP_MACHINE,
      .help = "threads; 0 (default): as many as this process may use. The answer does not depend on it"},
+    {.name = "threads-vision", .kind = QVL_OPT_COUNT, .commands = RUN | VERIFY | BENCH, .offset = AT(threads_vision), .arg = "N",
+     .max = 1024, .group = QVL_GROUP_MACHINE, .help = "threads for the vision encoder alone; 0 (default): as --threads"},
     {.name = "precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY | BENCH, .offset = AT(precision), .arg = "KIND",
      .choices = "f32|bf16|q8|q4|auto", .env = "QVL_PRECISION", .mark = QVL_GIVEN_PRECISION, .group = QVL_GROUP_MACHINE,
      .help = "arithmetic: f32 is exact, bf16 faster on large models; q8 and q4 pack the text decoder's weights to 8 and 4 bits "
              "once, for speed and memory, and keep them in the cache folder; auto: f32 for small models, else bf16. "
              "verify uses f32 unless told otherwise"},
-    {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY, .offset = AT(vision_precision), .arg = "KIND",
-     .choices = "f32|bf16|auto", .group = QVL_GROUP_MACHINE, .help = "the same for the vision encoder alone"},
+    {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY | BENCH, .offset = AT(vision_precision), .arg = "KIND",
+     .choices = "f32|bf16|q8|auto", .group = QVL_GROUP_MACHINE,
+     .help = "the same for the vision encoder alone; q8 is a fast mode, never chosen by itself: its blocks in 8-bit weights, packed at "
+             "every start"},
     {.name = "mmproj", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(mmproj), .arg = "FILE",
      .group = QVL_GROUP_MACHINE, .help = "vision half of a GGUF model; default: the mmproj-*.gguf beside it"},
     {.name = "model", .aliases = "pytorch-model", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | TOKENIZE | EXPORT, .offset = AT(model),
@@ -234,5 +238,5 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
          .max_args = 1},
 };
 
-const char qvl_later_options[] = "video fps kv threads-vision device";
+const char qvl_later_options[] = "video fps kv device";
 const char qvl_later_commands[] = "serve batch pack pull";

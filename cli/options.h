@@ -47,7 +47,7 @@ struct qvl_options {
 
     const char *prompt, *messages, *system, *trace;
     struct qvl_strings images, stop;
-    uint64_t max_tokens, top_k, seed, context, threads, min_pixels, max_pixels;
+    uint64_t max_tokens, top_k, seed, context, threads, threads_vision, min_pixels, max_pixels;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
     int greedy, no_draft, add_vision_id, no_memory_check, json, quiet, verbose;
     const char *alpha, *precision, *vision_precision, *mmproj, *model, *text, *vision, *cpu, *image_cache;

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "engine/internal.h"
 #include "kernels/probe.h"
+#include "model/vision_quant.h"
 
 enum { ROUNDS = 3, DEFAULT_DECODE = 16, MAX_DECODE = 1024, MAX_LIST = 16, MAX_LENGTH = 262144, MAX_SIDE = 65536 };
 
@@ -27,7 +28,8 @@ struct bench {
     const struct qvl_weights *weights;
     const struct qvl_kernels *kernels;
     enum qvl_arith text, vision;
-    struct qvl_pool *pool;
+    struct qvl_pool *pool, *vision_pool; /* may be the same */
+    int vision_q8;
     double read_gbs, gflops[2], int8_gops; /* of the last probe; gflops by qvl_arith */
 };
 
@@ -298,7 +300,7 @@ static int bench_vision(struct bench *b, uint32_t w, uint32_t h, qvl_err *err)
     for (int round = 0; round < ROUNDS && rc == 0; round++) {
         struct qvl_vision_features f;
         double start = qvl_now_ms();
-        rc = qvl_vision_encode(&f, &v, &p, b->pool, NULL, NULL, err);
+        rc = qvl_vision_encode(&f, &v, &p, b->vision_pool, NULL, NULL, err);
         times.ms[round] = qvl_now_ms() - start;
         qvl_vision_features_free(&f);
     }
@@ -307,7 +309,7 @@ static int bench_vision(struct bench *b, uint32_t w, uint32_t h, qvl_err *err)
     if (rc < 0)
         return rc;
     double ms = median(&times, &spread);
-    snprintf(what, sizeof what, "%ux%u, %s", w, h, b->vision == QVL_ARITH_F32 ? "f32" : "bf16");
+    snprintf(what, sizeof what, "%ux%u, %s", w, h, b->vision_q8 ? "q8" : b->vision == QVL_ARITH_F32 ? "f32" : "bf16");
     row(b, "picture", what, ms / 1e3, "s", vision_flop(b, n_patch) / ms / 1e6 / b->gflops[b->vision],
         b->vision ? "bf16 probe" : "f32 probe", spread);
     return 0;
@@ -318,6 +320,9 @@ static int run(struct bench *b, qvl_err *err)
     uint32_t n = b->p.n_threads ? b->p.n_threads : qvl_cpu_threads();
     int rc = 0;
     QVL_TRY(qvl_pool_open(&b->pool, n, err));
+    b->vision_pool = b->pool;
+    if (b->p.n_threads_vision && b->p.n_threads_vision != n)
+        QVL_TRY_DONE(qvl_pool_open(&b->vision_pool, b->p.n_threads_vision, err));
     probe(b);
     for (size_t i = 0; i < b->p.n_images && rc == 0; i++)
         rc = bench_vision(b, b->p.images[2 * i], b->p.images[2 * i + 1], err);
@@ -325,6 +330,9 @@ static int run(struct bench *b, qvl_err *err)
         rc = bench_text(b, err);
     if (rc == 0)
         row(b, "peak memory", "whole process", (double)qvl_peak_memory() / 1e9, "GB", NAN, "", NAN);
+done:
+    if (b->vision_pool != b->pool)
+        qvl_pool_close(&b->vision_pool);
     qvl_pool_close(&b->pool);
     return rc;
 }
@@ -337,6 +345,7 @@ static int with_model(struct bench *b, qvl_err *err)
     qvl_model_params_default(&mp);
     mp.path = b->p.path;
     mp.precision = b->p.precision;
+    mp.vision_precision = b->p.vision_precision;
     mp.cpu = b->p.cpu;
     QVL_TRY(qvl_model_open(&m, &mp, err));
     row(b, "load", m->name, (qvl_now_ms() - start) / 1e3, "s", NAN, "", NAN);
@@ -345,8 +354,22 @@ static int with_model(struct bench *b, qvl_err *err)
     b->kernels = m->kernels;
     b->text = m->arith_text;
     b->vision = m->arith_vision;
+    b->vision_q8 = m->vision_q8;
     int rc = run(b, err);
     qvl_model_close(&m);
+    return rc;
+}
+
+/* What the model does to the encoder when it is opened in its fast mode. */
+static int pack_vision(struct bench *b, struct qvl_pages *pages, struct qvl_weights *w, qvl_err *err)
+{
+    struct qvl_pool *pool = NULL;
+    QVL_TRY(qvl_pool_open(&pool, qvl_cpu_threads(), err));
+    double start = qvl_now_ms();
+    int rc = qvl_vision_quantise(pages, &w->vision, &b->config->vision, b->kernels, pool, err);
+    qvl_pool_close(&pool);
+    b->vision_q8 = rc == 0;
+    row(b, "pack", "vision, q8", (qvl_now_ms() - start) / 1e3, "s", NAN, "", NAN);
     return rc;
 }
 
@@ -354,6 +377,7 @@ static int with_shape(struct bench *b, qvl_err *err)
 {
     struct qvl_config config;
     struct qvl_weights weights = {0};
+    struct qvl_pages pages = {0};
     enum qvl_cpu_level level;
     QVL_TRY(qvl_cpu_level_parse(&level, b->p.cpu, err));
     QVL_TRY(qvl_config_shape(&config, b->p.shape, err));
@@ -363,11 +387,17 @@ static int with_shape(struct bench *b, qvl_err *err)
     if (rc == 0) {
         b->kernels = qvl_kernels_get(level);
         b->text = b->vision = b->p.precision == QVL_PRECISION_F32 ? QVL_ARITH_F32 : QVL_ARITH_BF16;
+        if (b->p.vision_precision != QVL_PRECISION_AUTO)
+            b->vision = b->p.vision_precision == QVL_PRECISION_F32 ? QVL_ARITH_F32 : QVL_ARITH_BF16;
         b->config = &config;
         b->weights = &weights;
         row(b, "fill", b->p.shape, (qvl_now_ms() - start) / 1e3, "s", NAN, "", NAN);
-        rc = run(b, err);
+        if (b->p.vision_precision == QVL_PRECISION_Q8)
+            rc = pack_vision(b, &pages, &weights, err);
+        if (rc == 0)
+            rc = run(b, err);
     }
+    qvl_pages_close(&pages);
     qvl_weights_free(&weights);
     qvl_config_free(&config);
     return rc;

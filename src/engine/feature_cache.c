@@ -23,7 +23,8 @@ enum { SAMPLE = 4096 }; /* bytes of a matrix that are looked at, from its middle
 
 static void add_matrix(uint64_t h[2], const struct qvl_mat *m)
 {
-    size_t bytes = (size_t)m->n_out * (size_t)m->n_in * qvl_dtype_bits(m->type) / 8, n = bytes < SAMPLE ? bytes : SAMPLE;
+    size_t packed = qvl_quant_bytes(m->type, m->n_out, m->n_in), /* 0: stored as it is */
+        bytes = packed ? packed : (size_t)m->n_out * (size_t)m->n_in * qvl_dtype_bits(m->type) / 8, n = bytes < SAMPLE ? bytes : SAMPLE;
     qvl_hash128(h, (const char *)m->data + (bytes - n) / 2, n, h[0] ^ h[1] ^ bytes);
 }
 

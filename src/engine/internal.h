@@ -38,6 +38,8 @@ struct qvl_model {
     const struct qvl_kernels *kernels;
     enum qvl_arith arith_text, arith_vision;
     qvl_precision kind;              /* as asked for: of the text weights */
+    int vision_q8;                   /* the blocks of the vision encoder are packed, in vision_pages */
+    struct qvl_pages vision_pages;
     uint8_t *banned;                 /* [n_vocab] ids that are never sampled: rows without text, and media pads */
     int no_memory_check;
     int as_stored;                   /* weights stay as they were bound: to be looked at, not to compute with */
@@ -62,6 +64,7 @@ struct qvl_session {
     struct qvl_model *model;
     struct qvl_session_params p;     /* with defaults filled in */
     struct qvl_pool *pool;
+    struct qvl_pool *vision_pool;    /* of another size, for pictures; NULL: pool */
     struct qvl_decoder *decoder;
     struct qvl_sampler sampler;
     struct qvl_arena arena;          /* sampler and logits */
@@ -107,6 +110,8 @@ int qvl_memory_check(uint64_t need, const char *what, const char *advice, qvl_er
 const char *qvl_human_bytes(char *buf, size_t size, uint64_t bytes);
 
 /* ---- packing.c */
+/* Replaces the matrices of the vision encoder's blocks by 8-bit ones, in memory. */
+int qvl_model_pack_vision(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 /* Replaces the text matrices by integer ones, p->precision being q4 or q8. */
 int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 

@@ -244,6 +244,7 @@ int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watc
     struct qvl_vision v = {.config = &model->config.vision, .weights = &model->weights.vision, .kernels = model->kernels,
                            .arith = model->arith_vision};
     struct qvl_patches patches = {0};
+    struct qvl_pool *pool = s->vision_pool ? s->vision_pool : s->pool;
     m->used = s->clock;
     *encoded = 0;
     if (m->features.mem && !trace)
@@ -256,7 +257,7 @@ int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watc
     int64_t n_patch = (int64_t)m->rows * m->cols * v.config->merge * v.config->merge;
     size_t work, features, rows = (size_t)n_patch * (size_t)(v.config->n_channel * v.config->temporal_patch * v.config->patch *
                                                              v.config->patch) * sizeof(float);
-    if (qvl_vision_bytes(&v, n_patch, n_patch, (int)qvl_pool_size(s->pool), &work, &features) < 0)
+    if (qvl_vision_bytes(&v, n_patch, n_patch, (int)qvl_pool_size(pool), &work, &features) < 0)
         return qvl_fail(err, QVL_E_LIMIT, "%s: %lld patches are too many", m->source, (long long)n_patch);
     if (!s->p.no_memory_check)
         QVL_TRY(qvl_memory_check((uint64_t)work + features + rows, "encoding the picture", "lower --max-pixels", err));
@@ -265,7 +266,7 @@ int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watc
         int32_t grid[3] = {patches.grid_t, patches.grid_h, patches.grid_w};
         qvl_trace_add(trace, QVL_DT_F32, patches.rows, patches.n_patch, patches.n_elem, "pixel_values");
         qvl_trace_add(trace, QVL_DT_I32, grid, 1, 3, "grid_thw");
-        rc = qvl_vision_encode(&m->features, &v, &patches, s->pool, watch, trace, err);
+        rc = qvl_vision_encode(&m->features, &v, &patches, pool, watch, trace, err);
     }
     qvl_patches_free(&patches);
     if (rc == 0)

@@ -146,8 +146,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
         QVL_TRY(check_pad(m, err));
         QVL_TRY(load_weights(m, p, err));
     }
-    if (is_packed(p->vision_precision))
-        return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32 or bf16 arithmetic only");
+    if (p->vision_precision == QVL_PRECISION_Q4)
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32, bf16 or q8 only");
     if (m->as_stored)
         return 0;
     if ((p->text || m->gguf.text) && p->precision == QVL_PRECISION_AUTO && m->weights.mapped_bytes > AUTO_F32_BYTES)
@@ -159,7 +159,10 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
     QVL_TRY(choose_arith(&m->arith_vision, p->vision_precision ? p->vision_precision : p->precision, bytes, err));
     if (!p->no_weights)
         QVL_TRY(qvl_model_widen(m, p, err));
-    snprintf(m->precision, sizeof m->precision, "vision %s · text %s", m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
+    if (p->vision_precision == QVL_PRECISION_Q8 && !p->no_weights)
+        QVL_TRY(qvl_model_pack_vision(m, p, err));
+    snprintf(m->precision, sizeof m->precision, "vision %s · text %s",
+             p->vision_precision == QVL_PRECISION_Q8 ? "q8 (group 32)" : m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
              p->precision == QVL_PRECISION_Q4   ? "q4 (group 32)"
              : p->precision == QVL_PRECISION_Q8 ? "q8 (group 32)"
              : m->arith_text == QVL_ARITH_F32   ? "f32"
@@ -208,6 +211,7 @@ void qvl_model_close(qvl_model **model)
     qvl_weights_free(&m->weights);
     qvl_tensors_close(&m->packed);
     qvl_pages_close(&m->packed_pages);
+    qvl_pages_close(&m->vision_pages);
     qvl_tensors_close(&m->tensors);
     qvl_onnx_model_close(&m->onnx);
     while (m->n_held)

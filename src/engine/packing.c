@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "engine/internal.h"
+#include "model/vision_quant.h"
 
 enum { SAMPLE = 65536, SAMPLES = 16 }; /* bytes and places looked at in each source file */
 
@@ -167,5 +168,18 @@ int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
         qvl_pool_close(&pool);
     }
     qvl_mem_free(path);
+    return rc;
+}
+
+int qvl_model_pack_vision(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    struct qvl_pool *pool = NULL;
+    if (!p->no_memory_check)
+        QVL_TRY(qvl_memory_check(qvl_vision_quant_bytes(&m->config.vision), "the vision encoder in q8",
+                                 "use --vision-precision bf16, or try anyway with --no-memory-check", err));
+    QVL_TRY(qvl_pool_open(&pool, qvl_cpu_threads(), err));
+    int rc = qvl_vision_quantise(&m->vision_pages, &m->weights.vision, &m->config.vision, m->kernels, pool, err);
+    qvl_pool_close(&pool);
+    m->vision_q8 = rc == 0;
     return rc;
 }

@@ -34,8 +34,11 @@ static int complete_params(qvl_session_params *p, const struct qvl_model *m, con
         if (p->n_threads > useful)
             p->n_threads = (uint32_t)useful;
     }
-    if (p->n_threads > 1024)
-        return qvl_fail(err, QVL_E_ARG, "%u threads, the limit is 1024", p->n_threads);
+    if (!p->n_threads_vision)
+        p->n_threads_vision = p->n_threads;
+    uint32_t most = p->n_threads > p->n_threads_vision ? p->n_threads : p->n_threads_vision;
+    if (most > 1024)
+        return qvl_fail(err, QVL_E_ARG, "%u threads, the limit is 1024", most);
     if (!p->n_chunk)
         p->n_chunk = DEFAULT_CHUNK;
     if (p->n_chunk > p->n_ctx)
@@ -102,6 +105,8 @@ static int open_parts(struct qvl_session *s, int chosen_ctx, qvl_err *err)
     if (!s->p.no_memory_check)
         QVL_TRY(check_memory(m, &s->p, chosen_ctx, err));
     QVL_TRY(qvl_pool_open(&s->pool, s->p.n_threads, err));
+    if (s->p.n_threads_vision != s->p.n_threads)
+        QVL_TRY(qvl_pool_open(&s->vision_pool, s->p.n_threads_vision, err));
     struct qvl_decoder_params d = qvl_decoder_params_of(m, &s->p, s->pool);
     QVL_TRY(qvl_decoder_open(&s->decoder, &d, err));
     struct qvl_arena count = {0};
@@ -159,6 +164,7 @@ void qvl_session_close(qvl_session **session)
     qvl_buf_free(&s->reasoning);
     qvl_decoder_close(&s->decoder);
     qvl_pool_close(&s->pool);
+    qvl_pool_close(&s->vision_pool);
     qvl_arena_close(&s->arena);
     qvl_mem_free(s);
     *session = NULL;
