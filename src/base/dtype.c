@@ -38,6 +38,7 @@ static const struct {
 } others[] = {
     [QVL_DT_U4 - QVL_DT_U4] = {"UINT4", 4}, [QVL_DT_I4 - QVL_DT_U4] = {"INT4", 4},
     [QVL_DT_NBITS4 - QVL_DT_U4] = {"4-bit blocks", 0}, [QVL_DT_NBITS8 - QVL_DT_U4] = {"8-bit blocks", 0},
+    [QVL_DT_CODED - QVL_DT_U4] = {"quantised", 0},
 };
 
 unsigned qvl_dtype_block_elems(enum qvl_dtype t) { return qvl_dtype_is_ggml(t) ? blocks[t - QVL_DT_GGML_FIRST].elems : 0; }

@@ -21,7 +21,9 @@ enum qvl_dtype {
     /* Of ONNX files only: two in a byte, low half first. No safetensors name. */
     QVL_DT_U4, QVL_DT_I4,
     /* In memory only: weight-only quantised matrices of ONNX files, described by a struct qvl_nbits (formats/nbits.h). */
-    QVL_DT_NBITS4, QVL_DT_NBITS8
+    QVL_DT_NBITS4, QVL_DT_NBITS8,
+    /* In memory only: quantised matrices of safetensors checkpoints, described by a struct qvl_coded (formats/coded.h). */
+    QVL_DT_CODED
 };
 
 /* The safetensors name ("BF16"), or the GGUF one ("Q4_K"); "?" for QVL_DT_UNKNOWN. */

@@ -14,6 +14,7 @@
 #include "model/gguf_model.h"
 #include "model/onnx_model.h"
 #include "model/packed.h"
+#include "model/quantised.h"
 #include "model/weights.h"
 #include "sample/sampler.h"
 #include "text/chat.h"
@@ -32,6 +33,8 @@ struct qvl_model {
     struct qvl_gguf_model gguf_text, gguf_vision;
     struct qvl_tensors *held[6];     /* sets that others are views of: own ones, folders, sets in between */
     int n_held;
+    struct qvl_quantised quantised[3]; /* quantised folders: of the model, of either half */
+    int n_quantised;
     struct qvl_weights weights;
     struct qvl_tokenizer *tokenizer;
     struct qvl_template *template;

@@ -86,14 +86,22 @@ static int check_memory(const struct qvl_model *m, const qvl_model_params *p, qv
     return qvl_memory_check(need, "the model", "use --precision q4, a smaller model, or try anyway with --no-memory-check", err);
 }
 
+/* The tensors of the model's folder, or of it and of the halves that come from elsewhere. */
+static int open_tensors(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    if (p->text || p->vision)
+        return qvl_model_halves(m, p, err);
+    if (m->tensors) /* those of GGUF files are there already */
+        return 0;
+    QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
+    return qvl_model_quantised(m, &m->config, &m->tensors, err);
+}
+
 static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
     if (p->progress && p->progress(p->progress_ud, "load", 0, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
-    if (p->text || p->vision)
-        QVL_TRY(qvl_model_halves(m, p, err));
-    else if (!m->tensors) /* those of GGUF files are there already */
-        QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
+    QVL_TRY(open_tensors(m, p, err));
     if (!p->no_memory_check && !m->as_stored)
         QVL_TRY(check_memory(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
@@ -150,7 +158,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
         return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32, bf16 or q8 only");
     if (m->as_stored)
         return 0;
-    if ((p->text || m->gguf.text) && p->precision == QVL_PRECISION_AUTO && m->weights.mapped_bytes > AUTO_F32_BYTES)
+    if ((p->text || m->gguf.text || m->n_quantised) && p->precision == QVL_PRECISION_AUTO &&
+        m->weights.mapped_bytes > AUTO_F32_BYTES)
         p->precision = qvl_model_text_precision(m);
     if (is_packed(p->precision) && !p->no_weights)
         QVL_TRY(qvl_model_pack(m, p, err));
@@ -216,6 +225,8 @@ void qvl_model_close(qvl_model **model)
     qvl_onnx_model_close(&m->onnx);
     while (m->n_held)
         qvl_tensors_close(&m->held[--m->n_held]);
+    while (m->n_quantised)
+        qvl_quantised_close(&m->quantised[--m->n_quantised]);
     qvl_gguf_model_close(&m->gguf_vision);
     qvl_gguf_model_close(&m->gguf_text);
     qvl_gguf_model_close(&m->gguf);

@@ -10,7 +10,9 @@ qvl_precision qvl_model_text_precision(const struct qvl_model *m)
     int foreign = 0, in_order = 1, exact;
     for (int i = 0; i < 3; i++) {
         const struct qvl_layer_weights *l = &m->weights.text.layers[some[i]];
-        const struct qvl_mat *mats[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        const int sparse = l->e_gate != NULL;
+        const struct qvl_mat *mats[] = {&l->q, &l->k, &l->v, &l->o, sparse ? l->e_gate : &l->gate, sparse ? l->e_up : &l->up,
+                                        sparse ? l->e_down : &l->down};
         for (size_t k = 0; k < QVL_COUNT(mats); k++) {
             foreign |= qvl_dtype_is_foreign(mats[k]->type);
             in_order = in_order && qvl_dtype_is_foreign(mats[k]->type) && qvl_convert_q4_can(mats[k], &exact);

@@ -24,7 +24,8 @@ struct qvl_tensor {
     const char *file;      /* for messages: the path it was opened by; borrowed from the source */
     uint64_t offset;       /* of the first byte, from the start of that file */
     int64_t transposed;    /* 0, or: data is stored [shape[1]][transposed], and this is the matrix of the first shape[0] columns */
-    const void *aux;       /* QVL_DT_NBITS...: the struct qvl_nbits that describes it, borrowed from the source; else NULL */
+    const void *aux;       /* QVL_DT_NBITS...: the struct qvl_nbits that describes it, QVL_DT_CODED: the struct qvl_coded; borrowed from
+                            * the source. Else NULL */
 };
 
 struct qvl_tensors; /* immutable after open, safe to read from several threads */

@@ -27,7 +27,7 @@ struct qvl_mat {
     int transposed;
     int64_t n_out, n_in;
     int64_t stride; /* elements from one stored row to the next */
-    const void *aux; /* QVL_DT_NBITS...: its description (model/foreign.h); kernels do not look at it */
+    const void *aux; /* foreign types: the description (model/foreign.h); kernels do not look at it */
 };
 
 /* KV cache of one head (key/value head in the decoder, head in the vision encoder): opaque packed layout, see pack.h.

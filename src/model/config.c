@@ -53,18 +53,13 @@ static int architecture(struct qvl_config *c, const struct qvl_fields *f)
     return 0;
 }
 
-/* Quantised checkpoints have other tensors under other names. */
-static int quantised(const struct qvl_fields *f)
+/* The first of the fields that say how the checkpoint is quantised. */
+static int quantised(struct qvl_config *c, const struct qvl_fields *f)
 {
-    static const char *const keys[] = {"quantization_config", "quantization"};
-    for (size_t i = 0; i < QVL_COUNT(keys); i++) {
-        const json_t *q = qvl_field(f, keys[i]);
-        if (!q)
-            continue;
-        const char *method = json_string_value(json_object_get(q, "quant_method"));
-        return qvl_fail(f->err, QVL_E_UNSUPPORTED, "%s: %s: found %s, expected an unquantised checkpoint (BF16, F16 or F32)",
-                        f->name, keys[i], method ? method : "a quantised model");
-    }
+    static const char *const keys[] = {"quantization_config", "quantization", "compression_config"};
+    for (size_t i = 0; i < QVL_COUNT(keys) && !c->quant.method; i++)
+        if (qvl_field(f, keys[i]))
+            QVL_TRY(qvl_quant_config_parse(&c->quant, qvl_field(f, keys[i]), f->name, keys[i], f->err));
     return 0;
 }
 
@@ -320,14 +315,14 @@ static int main_config(struct qvl_config *c, const json_t *root, const char *fil
     if (!json_is_object(root))
         return qvl_fail(err, QVL_E_FORMAT, "%s: expected a JSON object", file);
     QVL_TRY(architecture(c, &top));
-    QVL_TRY(quantised(&top));
+    QVL_TRY(quantised(c, &top));
     QVL_TRY(qvl_field_object(&top, "text_config", &text, text_name, sizeof text_name));
     QVL_TRY(qvl_field_object(&top, "vision_config", &vision, vision_name, sizeof vision_name));
     if (!text.obj)
         return qvl_field_missing(&top, "text_config");
     if (!vision.obj)
         return qvl_field_missing(&top, "vision_config");
-    QVL_TRY(quantised(&text));
+    QVL_TRY(quantised(c, &text));
     QVL_TRY(text_config(c, &text));
     QVL_TRY(vision_config(c, &vision));
     QVL_TRY(tied(&c->text, &top, &text));

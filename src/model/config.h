@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "model/quant_config.h"
 #include "qvl.h"
 
 #define QVL_MAX_TAPS 16  /* DeepStack taps */
@@ -53,14 +54,15 @@ struct qvl_config {
     struct qvl_generation_config gen;
     int image_token, video_token, vision_start_token, vision_end_token;
     int moe;                /* the _moe architecture */
+    struct qvl_quant_config quant;
 };
 
 /* Reads the files of a model folder. Only config.json is indispensable. Messages name file and field.
  *
  * Accepted: the published files and what transformers 5 writes (rope_parameters, processor_config.json). What has no
  * safe default and is absent is an error, above all rope_theta, whose class default changed between releases. Without
- * generation_config.json answers are greedy and end at config.json's eos_token_id. Quantised checkpoints, unknown
- * architectures and rotations other than "default" and plain YaRN are QVL_E_UNSUPPORTED. */
+ * generation_config.json answers are greedy and end at config.json's eos_token_id. Methods of quantisation that are not
+ * supported (quant_config.h), unknown architectures and rotations other than "default" and plain YaRN are QVL_E_UNSUPPORTED. */
 int qvl_config_load(struct qvl_config *c, const char *dir, qvl_err *err);
 /* From texts in memory (NULL = absent): for tests and fuzzing. `preprocessor` may also be a processor_config.json. On
  * failure there is nothing to free. */

@@ -1,4 +1,4 @@
-/* convert_q4.c - blocks of 4-bit codes (formats/nbits.h, GGUF's Q4_0) -> q4 panels (kernels/quant.h).
+/* convert_q4.c - blocks of 4-bit codes (formats/nbits.h, formats/coded.h, GGUF's Q4_0) -> q4 panels (kernels/quant.h).
  *
  * A file has the codes of a row one after the other; q4 has those of 16 rows side by side, 8 inputs of a row in 32 bits:
  *   file   n0 n1 n2 n3 n4 n5 n6 n7     half bytes, low first
@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "formats/coded.h"
 #include "formats/nbits.h"
+#include "model/convert_q8.h"
 
 enum { Q4_0_BYTES = 18 }; /* f16 scale, then 16 bytes: inputs 0..15 in their low halves, 16..31 in their high ones */
 
@@ -34,6 +36,8 @@ int qvl_convert_q4_can(const struct qvl_mat *m, int *exact)
     const struct qvl_nbits *q = m->aux;
     if (m->type == QVL_DT_GGML_Q4_0)
         return *exact = q4_0_finite(m);
+    if (m->type == QVL_DT_CODED)
+        return qvl_convert_coded_can(m->aux, 4, exact);
     *exact = 0;
     if (m->type != QVL_DT_NBITS4 || q->block % QVL_GROUP || !qvl_nbits_symmetric(q))
         return 0;
@@ -65,12 +69,26 @@ static void read_q4_0(uint32_t words[QVL_GROUP / 8], const unsigned char *qs)
     }
 }
 
+static void read_coded(uint32_t words[QVL_GROUP / 8], const struct qvl_coded *q, int64_t row, int64_t k0)
+{
+    uint8_t code[QVL_GROUP];
+    memset(code, 8, sizeof code);
+    qvl_coded_codes(code, q, row, k0, q->n_in - k0 < QVL_GROUP ? q->n_in - k0 : QVL_GROUP);
+    memset(words, 0, QVL_GROUP / 8 * sizeof *words);
+    for (int i = 0; i < QVL_GROUP; i++)
+        words[i / 8] |= (uint32_t)code[i] << (i % 8 * 4);
+}
+
 /* Codes of one group of a row, low half first, u = 8 behind the last input. */
 static void read_codes(uint32_t words[QVL_GROUP / 8], const struct qvl_mat *m, int64_t row, int64_t k0)
 {
     const struct qvl_nbits *q = m->aux;
     if (m->type == QVL_DT_GGML_Q4_0) {
         read_q4_0(words, q4_0_block(m, row, k0) + 2);
+        return;
+    }
+    if (m->type == QVL_DT_CODED) {
+        read_coded(words, m->aux, row, k0);
         return;
     }
     int64_t at = q->first + row * q->row + k0, n = q->n_in - k0 < QVL_GROUP ? q->n_in - k0 : QVL_GROUP;
@@ -108,6 +126,9 @@ static void put(unsigned char *p, uint32_t x)
 static float scale_of(const struct qvl_mat *m, int64_t row, int64_t k0)
 {
     const struct qvl_nbits *q = m->aux;
+    const struct qvl_coded *c = m->aux;
+    if (m->type == QVL_DT_CODED)
+        return qvl_coded_scale(c, row, k0 / c->group);
     if (m->type != QVL_DT_GGML_Q4_0)
         return qvl_nbits_scale(q, row, k0 / q->block);
     const unsigned char *p = q4_0_block(m, row, k0);

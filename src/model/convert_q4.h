@@ -4,8 +4,8 @@
 
 #include "kernels/quant.h"
 
-/* 1 for GGUF's Q4_0 with finite scales, and for 4-bit codes in blocks of a multiple of QVL_GROUP inputs, with the middle as zero point everywhere and scales inside the
- * range of f16. *exact = 1 when all scales are f16 numbers: then the packed matrix has the very weights of m. Reads all scales. */
+/* 1 for GGUF's Q4_0 with finite scales, and for 4-bit codes in blocks of a multiple of QVL_GROUP inputs (or of whole rows), with
+ * the middle as zero point everywhere and scales inside the range of f16. *exact = 1 when all scales are f16 numbers: then the packed matrix has the very weights of m. Reads all scales. */
 int qvl_convert_q4_can(const struct qvl_mat *m, int *exact);
 /* Rows [row0, row1) of such a matrix into the packed matrix `dst` of m->n_out rows, with the rules of qvl_quant_pack for rows.
  * Codes stay, scales are rounded to f16: what that costs is returned as by qvl_quant_pack. */

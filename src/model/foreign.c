@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "formats/coded.h"
 #include "formats/ggml_blocks.h"
 #include "formats/nbits.h"
 
@@ -16,6 +17,8 @@ void qvl_foreign_row(float *dst, const struct qvl_mat *m, int64_t row)
 {
     if (qvl_dtype_is_nbits(m->type))
         qvl_nbits_row(dst, m->aux, row);
+    else if (m->type == QVL_DT_CODED)
+        qvl_coded_row(dst, m->aux, row);
     else
         qvl_ggml_type_of(m->type)->to_f32(dst, (const unsigned char *)m->data + (size_t)row * ggml_row_bytes(m), m->n_in);
 }
@@ -53,5 +56,7 @@ void qvl_mat_rows(float *dst, const struct qvl_mat *m, int64_t row, int64_t n)
 
 uint64_t qvl_foreign_bytes(const struct qvl_mat *m)
 {
+    if (m->type == QVL_DT_CODED)
+        return ((const struct qvl_coded *)m->aux)->bytes;
     return qvl_dtype_is_nbits(m->type) ? qvl_nbits_bytes(m->aux) : (uint64_t)m->n_out * ggml_row_bytes(m);
 }

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "model/convert_q4.h"
+#include "model/convert_q8.h"
 #include "model/foreign.h"
 #include "model/weights_slots.h"
 
@@ -113,7 +114,7 @@ struct job {
     unsigned char *work;     /* [threads][work_bytes] */
     size_t work_bytes;
     size_t rows_at;          /* where decoded rows of foreign matrices are in it */
-    int in_order;            /* the matrix has q4's codes already */
+    int in_order;            /* the matrix has the codes of its kind already */
     struct qvl_quant_error *part; /* [tasks]: summed in order, so that the report does not depend on the threads */
 };
 
@@ -138,7 +139,8 @@ static void pack_rows(void *ud, const struct qvl_team *t)
     for (int64_t row = lo; row < hi; row += step) {
         int64_t end = row + step < hi ? row + step : hi;
         if (j->in_order)
-            j->part[row / step] = qvl_convert_q4(j->dst, j->it->mat, row, end);
+            j->part[row / step] = j->it->type == QVL_DT_Q4 ? qvl_convert_q4(j->dst, j->it->mat, row, end)
+                                                           : qvl_convert_q8(j->dst, j->it->mat, row, end);
         else if (qvl_dtype_is_foreign(j->it->mat->type))
             j->part[row / step] = pack_blocks(j, row, end, (float *)(void *)(work + j->rows_at), work);
         else
@@ -153,7 +155,7 @@ static int pack_one(struct job *j, struct qvl_pool *pool, struct qvl_quant_error
     if (qvl_dtype_is_foreign(j->it->mat->type))
         j->work_bytes += qvl_round_up((size_t)PANELS_AT_ONCE * QVL_PANEL_ROWS * (size_t)j->it->n_in * sizeof(float), QVL_ALIGN);
     int exact;
-    j->in_order = j->it->type == QVL_DT_Q4 && qvl_convert_q4_can(j->it->mat, &exact);
+    j->in_order = j->it->type == QVL_DT_Q4 ? qvl_convert_q4_can(j->it->mat, &exact) : qvl_convert_q8_can(j->it->mat, &exact);
     j->work = qvl_alloc(qvl_pool_size(pool), j->work_bytes);
     j->part = qvl_calloc(tasks, sizeof *j->part);
     int rc = 0;

@@ -88,7 +88,7 @@ int qvl_bind_type(struct qvl_binder *b, const struct qvl_tensor *t)
 
 int qvl_bind_mat_type(struct qvl_binder *b, const struct qvl_tensor *t)
 {
-    if (qvl_dtype_is_nbits(t->type)) /* its description was checked where it was made */
+    if (qvl_dtype_is_nbits(t->type) || t->type == QVL_DT_CODED) /* its description was checked where it was made */
         return 0;
     unsigned elems = qvl_dtype_block_elems(t->type); /* readers of block formats have checked that rows are whole blocks */
     return elems && t->rank && t->shape[t->rank - 1] % elems == 0 ? 0 : qvl_bind_type(b, t);

@@ -112,6 +112,7 @@ static int bind_single(struct qvl_binder *b, const struct qvl_slot *s, int64_t i
     if (b->checking)
         return 0;
     m[i] = part(t, 0, 0, n_out, n_in, n_in);
+    m[i].aux = t->aux;
     used(b, t, n_out * n_in);
     return 0;
 }

@@ -202,7 +202,8 @@ def relative_messages(messages, folder, out):
 
 def write_safetensors(path, tensors, metadata):
     """A safetensors file of torch tensors with everything in the order given: the same input makes the same bytes."""
-    names = {torch.float32: "F32", torch.int32: "I32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    names = {torch.float32: "F32", torch.int32: "I32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+             torch.uint32: "U32", torch.uint8: "U8", torch.int8: "I8", torch.float8_e4m3fn: "F8_E4M3"}
     header, end = {"__metadata__": metadata}, 0
     for name, t in tensors.items():
         start, end = end, end + t.numel() * t.element_size()
@@ -212,7 +213,7 @@ def write_safetensors(path, tensors, metadata):
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(head)) + head)
         for t in tensors.values():
-            f.write(t.contiguous().view(torch.uint8).numpy().tobytes())
+            f.write(t.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def write(path, tensors, messages, folder, args):
