@@ -9,6 +9,7 @@
  *   image            {min_pixels, max_pixels, min_tokens, max_tokens, mean, std}
  *   generation       {sample, temperature, top_p, top_k, min_p, repetition_penalty, end_tokens}
  *   tokens           {image, video, vision_start, vision_end}
+ *   quantisation     {method, format, kinds [{bits, group, values, matrices, bytes}]}: of quantised safetensors only
  *   precision        "BF16", or "mixed"; types [{type, tensors, bytes}], tensors: their number
  *   memory           {weights_mapped_bytes, weights_copied_bytes, kv_token_bf16_bytes, kv_token_f32_bytes, context,
  *                     kv_context_bytes (bf16), needed_bytes, available_bytes, total_bytes, limit, fits}
@@ -36,12 +37,14 @@
 #include "kernels/kernels.h"
 #include "model/config.h"
 #include "model/gguf_model.h"
+#include "model/quantised.h"
 #include "model/weights.h"
 #include "text/chat.h"
 
 #define CONTEXT 4096
 #define MAX_FILES 10000
 #define MAX_TYPES 32
+#define MAX_KINDS 16
 
 /* Building with jansson: a failure is remembered here and reported once at the end. */
 struct builder {
@@ -224,6 +227,24 @@ static void put_types(struct builder *b, json_t *root, const struct qvl_tensors 
         put(b, root, "tensors", number(qvl_tensors_count(t)));
     }
     put(b, root, "types", list);
+}
+
+static void put_quantisation(struct builder *b, json_t *root, const struct qvl_quant_config *q, const struct qvl_tensors *t)
+{
+    struct qvl_quantised_kind kinds[MAX_KINDS];
+    json_t *o = child(b, root, "quantisation");
+    put(b, o, "method", text(qvl_quant_method_name(q->method)));
+    put(b, o, "format", *q->format ? text(q->format) : json_null());
+    json_t *list = child_list(b, o, "kinds");
+    for (size_t i = 0, n = qvl_quantised_kinds(kinds, MAX_KINDS, t); i < n; i++) {
+        json_t *row = json_object();
+        push(b, list, row);
+        put(b, row, "bits", json_integer(kinds[i].bits));
+        put(b, row, "group", text(kinds[i].group));
+        put(b, row, "values", text(kinds[i].values));
+        put(b, row, "matrices", number(kinds[i].matrices));
+        put(b, row, "bytes", number(kinds[i].bytes));
+    }
 }
 
 static void add_lines(struct builder *b, json_t *list, const char *lines)
@@ -410,7 +431,8 @@ static void put_parameters(struct builder *b, json_t *root, const struct qvl_ten
 /* Weights that are not there are described by what they would take; damaged ones are an error. */
 static int describe_model(struct builder *b, json_t *root, const char *dir, const struct qvl_config *c)
 {
-    struct qvl_tensors *t = NULL;
+    struct qvl_tensors *t = NULL, *bound = NULL; /* as in the files, and as matrices of the model */
+    struct qvl_quantised quantised = {0};
     struct qvl_weights w = {0};
     uint64_t mapped = 0, copied = 0, params = 0;
     qvl_err problem = {0};
@@ -420,12 +442,21 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
         rc = qvl_fail(b->err, rc, "%s", problem.msg);
         goto done;
     }
+    bound = t;
+    if (t && c->quant.method) {
+        rc = qvl_quantised_open(&quantised, t, c, b->err); /* owns t from here on */
+        t = quantised.source;
+        bound = quantised.tensors;
+        QVL_TRY_DONE(rc);
+    } else if (t) {
+        QVL_TRY_DONE(qvl_quantised_check_none(t, b->err));
+    }
     if (t) {
-        QVL_TRY_DONE(qvl_weights_bind(&w, c, t, b->err));
+        QVL_TRY_DONE(qvl_weights_bind(&w, c, bound, b->err));
         mapped = w.mapped_bytes;
-        copied = w.copied_bytes;
+        copied = w.copied_bytes + qvl_weights_widened_bytes(&w, c, QVL_DT_BF16, QVL_DT_BF16);
         params = w.n_params;
-        add_lines(b, warnings, qvl_tensors_warnings(t));
+        add_lines(b, warnings, qvl_tensors_warnings(bound));
         add_lines(b, warnings, qvl_weights_warnings(&w));
     } else if (qvl_weights_estimate(c, QVL_DT_BF16, &mapped, &copied, &params)) {
         rc = qvl_fail(b->err, QVL_E_LIMIT, "%s: the sizes of the configuration overflow", dir);
@@ -434,11 +465,13 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
     put_name(b, root, dir, "safetensors");
     put(b, root, "architecture", text(c->moe ? "qwen3_vl_moe" : "qwen3_vl"));
     QVL_TRY_DONE(thinking(b, root, dir, warnings));
-    put_parameters(b, root, t, params);
+    put_parameters(b, root, bound, params);
     put_text(b, root, &c->text);
     put_vision(b, root, &c->vision);
     put_image(b, root, c);
     put_generation(b, root, c);
+    if (c->quant.method && bound)
+        put_quantisation(b, root, &c->quant, bound);
     if (t)
         put_types(b, root, t, 1);
     put_memory(b, root, c, mapped, copied);
@@ -450,7 +483,9 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
 done:
     json_decref(warnings);
     qvl_weights_free(&w);
-    qvl_tensors_close(&t);
+    if (t != quantised.source)
+        qvl_tensors_close(&t);
+    qvl_quantised_close(&quantised);
     return rc;
 }
 

@@ -396,6 +396,25 @@ static int read_text(char **out, const char *dir, const char *name, int required
     return rc;
 }
 
+/* Quantisers' own files, where config.json does not say what they say. */
+static int quant_files(struct qvl_config *c, const char *dir, qvl_err *err)
+{
+    static const char *const names[] = {"quantize_config.json", "quant_config.json"};
+    for (size_t i = 0; i < QVL_COUNT(names) && !c->quant.method; i++) {
+        char *text = NULL;
+        json_t *root = NULL;
+        int rc = read_text(&text, dir, names[i], 0, err);
+        if (rc == 0)
+            rc = parse_one(&root, text, names[i], err);
+        if (rc == 0 && root)
+            rc = qvl_quant_config_parse(&c->quant, root, names[i], NULL, err);
+        json_decref(root);
+        qvl_mem_free(text);
+        QVL_TRY(rc);
+    }
+    return 0;
+}
+
 int qvl_config_load(struct qvl_config *c, const char *dir, qvl_err *err)
 {
     char *texts[3] = {NULL, NULL, NULL};
@@ -417,6 +436,8 @@ int qvl_config_load(struct qvl_config *c, const char *dir, qvl_err *err)
     }
     const char *given[3] = {texts[0], texts[1], texts[2]};
     rc = parse_all(c, given, names, err);
+    if (rc == 0 && (rc = quant_files(c, dir, err)) != 0)
+        qvl_config_free(c);
     if (rc)
         qvl_fail_prefix(err, rc, "%s: ", dir);
 done:

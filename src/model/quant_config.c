@@ -194,6 +194,8 @@ int qvl_quant_config_parse(struct qvl_quant_config *q, const json_t *object, con
     QVL_TRY(qvl_field_string(&f, "quant_method", &method));
     if (!method && qvl_field(&f, "bits") && (qvl_field(&f, "desc_act") || qvl_field(&f, "damp_percent")))
         method = "gptq"; /* AutoGPTQ's own file does not say */
+    if (!method && qvl_field(&f, "w_bit")) /* nor AutoAWQ's first one */
+        method = "awq";
     if (!method && (qvl_field(&f, "load_in_4bit") || qvl_field(&f, "load_in_8bit")))
         method = "bitsandbytes";
     if (!method && qvl_field(&f, "bits") && qvl_field(&f, "group_size")) {

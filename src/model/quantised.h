@@ -21,6 +21,16 @@ struct qvl_quantised {
 int qvl_quantised_open(struct qvl_quantised *m, struct qvl_tensors *source, const struct qvl_config *c, qvl_err *err);
 void qvl_quantised_close(struct qvl_quantised *m);
 
+/* Matrices that are quantised in the same way. */
+struct qvl_quantised_kind {
+    int bits;
+    char group[16];      /* inputs that share a scale: "128", "row", "tensor", "128 x 128" (a block of rows and inputs) */
+    char values[32];     /* "symmetric", "zero points", "biases", "table", "E4M3" ...; " · act-order" behind it */
+    uint64_t matrices, bytes;
+};
+/* Fills out[max] in the order of the set and returns how many there are; the last one counts all further kinds. */
+size_t qvl_quantised_kinds(struct qvl_quantised_kind *out, size_t max, const struct qvl_tensors *t);
+
 /* Refuses a checkpoint whose tensors are quantised although its configuration says nothing of it. */
 int qvl_quantised_check_none(const struct qvl_tensors *t, qvl_err *err);
 

@@ -26,7 +26,8 @@ static const char *const quantised_names[] = {"awq", "gptq-order", "gptq-sym", "
 enum { N_QUANTISED = sizeof quantised_names / sizeof *quantised_names };
 
 static const char *const quantised_files[] = {"config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json",
-                                              "tokenizer_config.json", "chat_template.jinja", "model.safetensors"};
+                                              "tokenizer_config.json", "chat_template.jinja", "model.safetensors", "quantize_config.json"};
+enum { N_SHARED = 5 }; /* from the second on: links to base/ */
 
 static inline void remove_quantised(const char *dir)
 {
@@ -41,6 +42,7 @@ static inline void remove_quantised(const char *dir)
 struct quantised_change {
     const char *drop;       /* tensors whose names end so are left out */
     const char *from, *to;  /* in config.json, once; NULL: as it is */
+    const struct qvl_tensor *extra; /* one more tensor, or NULL */
 };
 
 static inline int ends_so(const char *name, const char *tail)
@@ -110,12 +112,14 @@ static inline void make_quantised(char dir[64], const char *name, const struct q
         assert_true(n + qvl_tensors_count(t[i]) <= sizeof list / sizeof *list);
         put_tensors(list, &n, t[i], i == 2 && moe, c ? c->drop : NULL);
     }
+    if (c && c->extra)
+        list[n++] = *c->extra;
     snprintf(path, sizeof path, "%s/model.safetensors", dir);
     if (qvl_safetensors_write(path, list, n, &meta, 1, &err) != 0)
         fail_msg("%s", err.msg);
     for (int i = 0; i < 3; i++)
         qvl_tensors_close(&t[i]);
-    for (size_t i = 1; i + 1 < sizeof quantised_files / sizeof *quantised_files; i++) {
+    for (size_t i = 1; i <= N_SHARED; i++) {
         snprintf(target, sizeof target, QUANTISED "base/%s", quantised_files[i]);
         snprintf(path, sizeof path, "%s/%s", dir, quantised_files[i]);
         assert_int_equal(symlink(target, path), 0);
