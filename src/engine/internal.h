@@ -89,6 +89,10 @@ struct qvl_session {
 /* qvl_model_open, or the same with `as_stored` weights. */
 int qvl_model_open_as(qvl_model **out, const qvl_model_params *params, int as_stored, qvl_err *err);
 
+/* ---- model_halves.c */
+/* Matrices in the place of the tensors of a quantised folder whose configuration is c; *t is replaced and kept open. */
+int qvl_model_quantised(struct qvl_model *m, const struct qvl_config *c, struct qvl_tensors **t, qvl_err *err);
+
 /* ---- model_gguf.c */
 /* Configuration, tokenizer, template and tensors from GGUF files. */
 int qvl_model_gguf_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);

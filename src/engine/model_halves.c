@@ -37,14 +37,32 @@ static int use(struct qvl_model *m, const struct qvl_tensors *text, const struct
     return 0;
 }
 
+int qvl_model_quantised(struct qvl_model *m, const struct qvl_config *c, struct qvl_tensors **t, qvl_err *err)
+{
+    struct qvl_quantised *q = &m->quantised[m->n_quantised];
+    struct qvl_tensors *source = *t;
+    if (!c->quant.method)
+        return qvl_quantised_check_none(source, err);
+    if (QVL_NEVER(m->n_quantised == (int)QVL_COUNT(m->quantised)))
+        return qvl_fail(err, QVL_E_STATE, "more quantised folders than a model has parts");
+    *t = NULL;
+    QVL_TRY(qvl_quantised_open(q, source, c, err));
+    m->n_quantised++;
+    *t = q->tensors; /* moved */
+    q->tensors = NULL;
+    return 0;
+}
+
 /* A Hugging Face folder with the wanted half: its tensors and configuration. */
 static int open_folder(struct qvl_model *m, const char *path, struct qvl_config *c, struct qvl_tensors **t, qvl_err *err)
 {
     QVL_TRY(qvl_config_load(c, path, err));
     int rc = qvl_safetensors_open_some(t, path, err);
+    if (rc == 0)
+        rc = qvl_model_quantised(m, c, t, err);
     if (rc < 0)
         qvl_config_free(c);
-    else
+    if (*t)
         m->held[m->n_held++] = *t;
     return rc;
 }
@@ -106,6 +124,8 @@ int qvl_model_halves(struct qvl_model *m, const qvl_model_params *p, qvl_err *er
         int rc = qvl_safetensors_open_some(&m->tensors, m->dir, err);
         if (rc < 0 && !(rc == QVL_E_NOTFOUND && p->text && p->vision)) /* then both halves come from elsewhere */
             return rc;
+        if (rc == 0)
+            QVL_TRY(qvl_model_quantised(m, &m->config, &m->tensors, err));
     }
     if (p->vision)
         QVL_TRY(vision_source(m, p->vision, err));

@@ -43,16 +43,6 @@ static int describe_file(struct qvl_buf *b, const char *path, qvl_err *err)
     return 0;
 }
 
-static int describe_config(struct qvl_buf *b, const char *dir, qvl_err *err)
-{
-    char *path = qvl_path_join(dir, "config.json");
-    if (!path)
-        return qvl_fail_nomem(err, strlen(dir), dir);
-    int rc = describe_file(b, path, err);
-    qvl_mem_free(path);
-    return rc;
-}
-
 static int make_key(char key[40], const struct qvl_model *m, const struct qvl_pack_options *o, qvl_err *err)
 {
     struct qvl_buf b;
@@ -69,8 +59,10 @@ static int make_key(char key[40], const struct qvl_model *m, const struct qvl_pa
     }
     if (rc == 0 && m->onnx.path) /* it says what the bytes of its external data mean */
         rc = describe_file(&b, m->onnx.path, err);
-    if (rc == 0 && m->config.quant.method) /* the configuration says what quantised bytes mean */
-        rc = describe_config(&b, m->dir, err);
+    for (int i = 0; i < m->n_quantised; i++) { /* what a configuration says of the meaning of bytes */
+        const struct qvl_quant_config *q = &m->quantised[i].quant;
+        qvl_buf_printf(&b, "%d %d %d %d %dx%d\n", (int)q->method, q->bits, q->group, q->zero_add, q->block[0], q->block[1]);
+    }
     if (rc == 0 && b.failed)
         rc = qvl_fail_nomem(err, b.len, "the cache key");
     if (rc == 0) {

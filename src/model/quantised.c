@@ -424,7 +424,7 @@ static int build(struct builder *b)
 int qvl_quantised_open(struct qvl_quantised *m, struct qvl_tensors *source, const struct qvl_config *c, qvl_err *err)
 {
     struct builder b = {.m = m, .c = c, .err = err};
-    *m = (struct qvl_quantised){.source = source};
+    *m = (struct qvl_quantised){.source = source, .quant = c->quant};
     int rc = build(&b);
     qvl_mem_free(b.entry);
     qvl_mem_free(b.strings);

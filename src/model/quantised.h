@@ -15,6 +15,7 @@ struct qvl_quantised {
     struct qvl_tensors *source;   /* as in the files; owned */
     struct qvl_tensors *tensors;  /* views into source and items */
     struct qvl_coded_item *items; /* names and descriptions */
+    struct qvl_quant_config quant; /* what the configuration said */
 };
 
 /* Takes `source` over, also on failure. c->quant says the method. */
