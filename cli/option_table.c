@@ -173,7 +173,7 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                      "git diff | qvl run MODEL --system \"Summarise for a reviewer.\"\n"
                      "curl -s $URL | qvl run MODEL --image - -p \"Describe this.\"\n"
                      "qvl run ./pytorch --text ./cpu-text --image photo.jpg -p \"Describe this.\"\n"
-                     "qvl run ./text-Q4_0.gguf --vision ./pytorch --image photo.jpg -p \"Describe this.\"\n"
+                     "qvl run text-Q4_0.gguf --vision ./pytorch --image a.jpg -p \"Describe this.\"\n"
                      "qvl run MODEL --messages talk.json --greedy --json\n"
                      "qvl run MODEL --image page.png -p \"Read the text.\" --max-pixels 2M -n 500\n",
          .min_args = 1,
