@@ -235,7 +235,7 @@ static void begin(const struct step *s, const struct qvl_team *t)
         float *x = d->x + i * c->d_model;
         if (d->row[i])
             memcpy(x, d->row[i], D * sizeof(float));
-        else if (e->type == QVL_DT_Q4 || e->type == QVL_DT_Q8)
+        else if (qvl_dtype_is_packed(e->type))
             qvl_quant_row(x, e, s->seq->id[s->from + i]);
         else if (qvl_dtype_is_foreign(e->type))
             qvl_foreign_row(x, e, s->seq->id[s->from + i]);

@@ -363,7 +363,7 @@ void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_
         plain.y_rows = NULL;
         op = &plain;
     }
-    if (op->w->type == QVL_DT_Q4 || op->w->type == QVL_DT_Q8) {
+    if (qvl_dtype_is_packed(op->w->type)) {
         qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = 1}, s); /* int8 activations in either arithmetic */
         if (op->then != QVL_THEN_NOTHING) {
             int64_t lo, hi;
@@ -379,7 +379,7 @@ void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_
 
 static int all_packed(const struct qvl_matmul *op, int n)
 {
-    int same = op[0].w->type == QVL_DT_Q4 || op[0].w->type == QVL_DT_Q8;
+    int same = qvl_dtype_is_packed(op[0].w->type);
     for (int i = 1; i < n; i++)
         same &= op[i].w->type == op[0].w->type;
     return same;

@@ -26,7 +26,7 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 /* Activations of n_in inputs for `rows` tokens, in one piece of memory. */
 struct act_size {
     int64_t n_pad, n_group, n_block;
-    size_t q, start, scale, all; /* bytes */
+    size_t q, start, scale, term, all; /* bytes */
 };
 
 static struct act_size act_size(int64_t n_in, int64_t rows)
@@ -37,7 +37,8 @@ static struct act_size act_size(int64_t n_in, int64_t rows)
     s.q = qvl_round_up((size_t)(s.n_pad * rows), QVL_ALIGN);
     s.start = qvl_round_up((size_t)(s.n_group * rows) * 4, QVL_ALIGN);
     s.scale = qvl_round_up((size_t)(s.n_block * rows) * 4, QVL_ALIGN);
-    s.all = s.q + s.start + s.scale;
+    s.term = qvl_round_up((size_t)(s.n_group * rows) * 4, QVL_ALIGN);
+    s.all = s.q + s.start + s.scale + s.term;
     return s;
 }
 
@@ -46,16 +47,18 @@ struct act_mem {
     int8_t *q;
     int32_t *start;
     float *scale;
+    float *term; /* [n_group][rows] scale of the block times sum of the group: what a minimum is multiplied by (q4m) */
 };
 
 static struct act_mem act_mem(char *p, const struct act_size *s)
 {
-    return (struct act_mem){(int8_t *)p, (int32_t *)(void *)(p + s->q), (float *)(void *)(p + s->q + s->start)};
+    return (struct act_mem){(int8_t *)p, (int32_t *)(void *)(p + s->q), (float *)(void *)(p + s->q + s->start),
+                            (float *)(void *)(p + s->q + s->start + s->scale)};
 }
 
 struct plan {
     struct act_size row, chunk;
-    size_t expanded, scales, sums; /* private to a member */
+    size_t expanded, scales, sums; /* private to a member; sums twice, for the minima */
     size_t own;                    /* all that is private, with one row */
 };
 
@@ -71,7 +74,7 @@ static struct plan make_plan(const struct qvl_quant_kernels *k, int64_t tokens, 
     p.expanded = (size_t)k->nv * QVL_ACT_BLOCK * QVL_PANEL_ROWS;
     p.scales = (size_t)k->nv * BLOCK_GROUPS * QVL_PANEL_ROWS * 4;
     p.sums = qvl_round_up((size_t)tokens * (size_t)k->nv * QVL_PANEL_ROWS * 4, QVL_ALIGN);
-    p.own = p.row.all + p.expanded + p.scales + p.sums;
+    p.own = p.row.all + p.expanded + p.scales + 2 * p.sums;
     return p;
 }
 
@@ -103,23 +106,33 @@ size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n
 
 /* Copies one quantised row to place j of r: every fourth-byte word, group and block at a stride of r. */
 static void place_row(const struct act_mem *dst, const struct act_mem *row, const struct act_size *s, int64_t r, int64_t j,
-                      int32_t offset)
+                      enum qvl_dtype kind)
 {
+    const int32_t offset = kind == QVL_DT_Q8 ? 128 : kind == QVL_DT_Q4 ? 8 : 0;
     for (int64_t i = 0; i < s->n_pad / 4; i++)
         memcpy(dst->q + (i * r + j) * 4, row->q + i * 4, 4);
     for (int64_t i = 0; i < s->n_group; i++)
         dst->start[i * r + j] = -offset * row->start[i];
     for (int64_t i = 0; i < s->n_block; i++)
         dst->scale[i * r + j] = row->scale[i];
+    if (kind == QVL_DT_Q4M)
+        for (int64_t i = 0; i < s->n_group; i++)
+            dst->term[i * r + j] = row->scale[i / BLOCK_GROUPS] * (float)row->start[i];
 }
 
-static int32_t offset_of(const struct qvl_mat *w) { return w->type == QVL_DT_Q4 ? 8 : 128; }
+/* First minimum of a panel. */
+static const uint16_t *minima_of(const struct qvl_mat *w, int64_t panel)
+{
+    const char *first = (const char *)w->data + qvl_quant_minima_at(w->n_out, w->n_in);
+    return (const uint16_t *)(const void *)first + panel * ceil_div(w->n_in, QVL_UNIT_INPUTS) * 2 * QVL_PANEL_ROWS;
+}
 
 /* ------------------------------------------------------------------ few tokens */
 
 /* Up to QVL_QUANT_GEMV_MAX tokens from `first` on. */
 struct pass {
     struct qvl_quant_gemv g;
+    const float *term; /* see struct act_mem */
     int64_t first;
 };
 
@@ -137,12 +150,28 @@ static int begin_passes(struct pass *pass, const struct qvl_quant_kernels *k, co
         const struct act_mem all = act_mem(mem, &size);
         for (int64_t t = t0; t < t1; t++) {
             k->quantise(row.q, row.scale, row.start, op->x + t * op->x_stride, w->n_in);
-            place_row(&all, &row, &row_size, r, t - t0, offset_of(w));
+            place_row(&all, &row, &row_size, r, t - t0, w->type);
         }
-        pass[i] = (struct pass){.g = {.x = {all.q, all.start, all.scale}, .n_in = w->n_in, .m = (int)r}, .first = t0};
+        pass[i] = (struct pass){.g = {.x = {all.q, all.start, all.scale}, .n_in = w->n_in, .m = (int)r}, .term = all.term, .first = t0};
         mem += size.all;
     }
     return (int)n;
+}
+
+/* y += minima times terms, panels [p0, p1). */
+static void add_minima(const struct qvl_quant_kernels *k, const struct pass *p, const struct qvl_matmul *op, int64_t p0, int64_t p1)
+{
+    float c[QVL_QUANT_GEMV_MAX * QVL_PANEL_ROWS];
+    struct qvl_quant_minima g = {.c = c, .term = p->term, .c_stride = QVL_PANEL_ROWS,
+                                 .n_group = ceil_div(op->w->n_in, QVL_UNIT_INPUTS) * 2, .m = p->g.m, .n_panel = 1, .first = 1};
+    for (int64_t panel = p0; panel < p1; panel++) {
+        const int64_t n0 = panel * QVL_PANEL_ROWS, n = min_i64(QVL_PANEL_ROWS, op->w->n_out - n0);
+        g.min = minima_of(op->w, panel);
+        k->minima(&g);
+        for (int j = 0; j < p->g.m; j++)
+            for (int64_t i = 0; i < n; i++)
+                op->y[(p->first + j) * op->y_stride + n0 + i] += c[j * QVL_PANEL_ROWS + i];
+    }
 }
 
 /* Panels [p0, p1) of one matrix for the tokens of a pass. */
@@ -158,6 +187,8 @@ static void run_pass(const struct qvl_quant_kernels *k, struct pass *p, const st
     g->p0 = p0;
     g->p1 = p1;
     k->gemv[op->w->type == QVL_DT_Q8](g);
+    if (op->w->type == QVL_DT_Q4M)
+        add_minima(k, p, op, p0, p1);
 }
 
 static void gate_pass(const struct qvl_quant_set *set, const struct pass *p, int64_t p0, int64_t p1)
@@ -216,7 +247,7 @@ struct many {
     struct act_mem x;      /* packed chunk */
     struct act_mem row;    /* private */
     uint8_t *expanded;     /* private */
-    float *scales, *sums;  /* private */
+    float *scales, *sums, *minima; /* private; minima: sums of their part */
     int64_t row0, tiles;   /* the chunk: first token, tiles */
     int64_t n_unit;        /* of a panel */
 };
@@ -231,7 +262,8 @@ static struct act_mem tile_of(const struct many *g, int64_t b, int64_t tile)
 {
     const int64_t mr = g->k->mr, groups = block_groups(g, b);
     const int64_t group = (b * BLOCK_GROUPS * g->tiles + tile * groups) * mr; /* groups of one token before this tile */
-    return (struct act_mem){g->x.q + group * QVL_GROUP, g->x.start + group, g->x.scale + (b * g->tiles + tile) * mr};
+    return (struct act_mem){g->x.q + group * QVL_GROUP, g->x.start + group, g->x.scale + (b * g->tiles + tile) * mr,
+                            g->x.term + group};
 }
 
 /* Tiles [lo, hi) of the chunk: quantised, and zero where tokens are missing. */
@@ -250,9 +282,9 @@ static void pack_tiles(const struct many *g, int64_t lo, int64_t hi)
             for (int64_t b = 0; b < g->plan.row.n_block; b++) {
                 const int64_t groups = block_groups(g, b), first = b * BLOCK_GROUPS;
                 const struct act_size part = {.n_pad = groups * QVL_GROUP, .n_group = groups, .n_block = 1};
-                const struct act_mem src = {g->row.q + first * QVL_GROUP, g->row.start + first, g->row.scale + b},
+                const struct act_mem src = {g->row.q + first * QVL_GROUP, g->row.start + first, g->row.scale + b, NULL},
                                      dst = tile_of(g, b, tile);
-                place_row(&dst, &src, &part, mr, j, offset_of(w));
+                place_row(&dst, &src, &part, mr, j, w->type);
             }
         }
 }
@@ -262,7 +294,7 @@ static void expand(const struct many *g, int64_t p0, int64_t b)
 {
     const struct qvl_mat *w = g->op->w;
     const int kind = w->type == QVL_DT_Q8;
-    const size_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES;
+    const size_t unit = kind ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES; /* q4m: as q4 */
     const int64_t panels = ceil_div(w->n_out, QVL_PANEL_ROWS);
     for (int64_t v = 0; v < g->k->nv; v++) {
         uint8_t *dst = g->expanded + v * QVL_ACT_BLOCK * QVL_PANEL_ROWS;
@@ -310,6 +342,30 @@ static void gate_sums(const struct many *g, const struct qvl_quant_set *set, int
     }
 }
 
+/* The minima of one block; .min = NULL for kinds that have none. */
+static struct qvl_quant_minima task_minima(const struct many *g, int64_t p0, int64_t b)
+{
+    const struct qvl_mat *w = g->op->w;
+    struct qvl_quant_minima m = {.c_stride = (int64_t)g->k->nv * QVL_PANEL_ROWS, .panel_stride = g->n_unit * 2 * QVL_PANEL_ROWS,
+                                 .n_group = block_groups(g, b), .m = g->k->mr, .first = b == 0,
+                                 .n_panel = (int)min_i64(g->k->nv, ceil_div(w->n_out, QVL_PANEL_ROWS) - p0)};
+    if (w->type == QVL_DT_Q4M)
+        m.min = minima_of(w, p0) + b * BLOCK_GROUPS * QVL_PANEL_ROWS;
+    return m;
+}
+
+/* y += the sums of the minima. */
+static void store_minima(const struct many *g, float *first, int64_t stride, int64_t rows, int64_t n0)
+{
+    const int64_t width = (int64_t)g->k->nv * QVL_PANEL_ROWS, n = min_i64(width, g->op->w->n_out - n0);
+    for (int64_t i = 0; i < rows && g->op->w->type == QVL_DT_Q4M; i++) {
+        float *restrict y = first + i * stride;
+        const float *restrict c = g->minima + i * width;
+        for (int64_t j = 0; j < n; j++)
+            y[j] += c[j];
+    }
+}
+
 /* Tiles t0 <= tile < t1 times the panels from p0 on, to the private sums. */
 static void run_task(const struct many *g, int64_t t0, int64_t t1, int64_t p0)
 {
@@ -318,11 +374,17 @@ static void run_task(const struct many *g, int64_t t0, int64_t t1, int64_t p0)
     const int64_t size = (int64_t)k->mr * k->nv * QVL_PANEL_ROWS;
     for (int64_t b = 0; b < g->plan.row.n_block; b++) {
         const int64_t groups = block_groups(g, b);
+        struct qvl_quant_minima m = task_minima(g, p0, b);
         expand(g, p0, b);
         for (int64_t t = t0; t < t1; t++) {
             const struct act_mem a = tile_of(g, b, t);
             const struct qvl_act x = {a.q, a.start, a.scale};
             k->tile[kind](g->sums + (t - t0) * size, g->expanded, g->scales, &x, groups, b == 0);
+            if (m.min) {
+                m.c = g->minima + (t - t0) * size;
+                m.term = a.term;
+                k->minima(&m);
+            }
         }
     }
 }
@@ -336,11 +398,14 @@ static void run_block(struct many *g, const struct qvl_quant_set *set, int64_t t
         b -= n;
     const int64_t p0 = b * g->k->nv;
     g->op = &set->op[w];
+    const int64_t n0 = p0 * QVL_PANEL_ROWS;
     run_task(g, t0, t1, p0);
-    store_sums(g, row, rows, p0 * QVL_PANEL_ROWS);
+    store_sums(g, row, rows, n0);
+    store_minima(g, g->op->y + row * g->op->y_stride + n0, g->op->y_stride, rows, n0);
     if (set->gated) {
         g->op = &set->op[1];
         run_task(g, t0, t1, p0);
+        store_minima(g, g->sums, (int64_t)g->k->nv * QVL_PANEL_ROWS, rows, n0);
         gate_sums(g, set, row, rows, p0 * QVL_PANEL_ROWS);
     }
 }
@@ -362,6 +427,7 @@ static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, co
     g.expanded = (uint8_t *)own + g.plan.row.all;
     g.scales = (float *)(void *)(g.expanded + g.plan.expanded);
     g.sums = (float *)(void *)(g.expanded + g.plan.expanded + g.plan.scales);
+    g.minima = g.sums + g.plan.sums / sizeof *g.sums;
     for (g.row0 = 0; g.row0 < op->m; g.row0 += chunk) {
         g.op = op;
         g.tiles = ceil_div(min_i64(chunk, op->m - g.row0), k->mr);

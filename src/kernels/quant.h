@@ -2,9 +2,10 @@
  *
  * Kinds. Groups of QVL_GROUP consecutive inputs of one output row share a scale (f16).
  *   q4   w = s * (u - 8), u = 0..15                        4.5 bits a weight
+ *   q4m  w = s * u + m,   u = 0..15, m f16, a group too    5 bits a weight: codes with a minimum or zero point, as many files have
  *   q8   w = s * q,       q = -127..127                    8.5 bits a weight
  *
- * Layout (both): rows in panels of 16, inputs in units of two groups (64 inputs). A matrix [n_out][n_in] is stored as
+ * Layout: rows in panels of 16, inputs in units of two groups (64 inputs). A matrix [n_out][n_in] is stored as
  * [ceil(n_out/16)][ceil(n_in/64)] units; rows and inputs beyond the matrix are zero (q4: u = 8) with scale 0.
  *   q4 unit, 576 bytes:  2 groups x 4 vectors x 64 bytes, then scales [2 groups][16 rows] f16.
  *       In vector i of a group, 32-bit lane r belongs to row r: low nibbles are inputs 8i..8i+3 (byte 0 first), high
@@ -12,16 +13,18 @@
  *   q8 unit, 1088 bytes: 2 groups x 8 vectors x 64 bytes, then scales [2][16] f16.
  *       In vector i of a group, lane r holds inputs 4i..4i+3 of row r as q + 128 (unsigned, for dot products that want
  *       one unsigned operand).
+ *   q4m: a q4 matrix of the codes u, and behind it the minima [panels][2*ceil(n_in/64) groups][16 rows] f16 (0 beyond the matrix).
  * Inputs beyond the matrix in a group that begins inside have the scale of the group.
  *
  * Activations: int8 with one f32 scale for each block of QVL_ACT_BLOCK inputs (the last may be shorter), largest magnitude
  * 127, nearest even; beside them int32 sums of each group of 32 for the constant that the unsigned weights carry.
  *
  * Product, with one fixed order of operations at every level and for any number of tokens:
- *   d[g] = sum over the group of u*x, minus offset * sum of x       int32, exact; offset 8 (q4) or 128 (q8)
+ *   d[g] = sum over the group of u*x, minus offset * sum of x       int32, exact; offset 8 (q4), 0 (q4m) or 128 (q8)
  *   B[b] = fma(s[n][g], (float)d[g], B[b])   over the groups of block b in ascending order, from 0
  *   c    = fma(xs[b], B[b], c)               over the blocks in ascending order, from 0
  *   y[n] = c + bias[n], or y[n] + (c + bias[n])
+ *   q4m: y[n] += e, where e = fma(m[n][g], t[g], e) over all groups in ascending order, from 0, and t[g] = xs[b] * (float)(sum of x)
  * So results are equal bit for bit at all levels, for any m, team size and way of cutting tokens into chunks.
  * A block or weight row with non-finite values gives non-finite results, never a trap. */
 #ifndef QVL_KERNELS_QUANT_H
@@ -30,19 +33,26 @@
 #include "kernels/kernels.h"
 
 enum { QVL_GROUP = 32, QVL_PANEL_ROWS = 16, QVL_UNIT_INPUTS = 64, QVL_ACT_BLOCK = 256 };
-enum { QVL_Q4_UNIT_BYTES = 576, QVL_Q8_UNIT_BYTES = 1088 };
+enum { QVL_Q4_UNIT_BYTES = 576, QVL_Q8_UNIT_BYTES = 1088, QVL_Q4M_MIN_BYTES = 64 /* minima of one unit */ };
 enum { QVL_QUANT_GEMV_MAX = 8 };
 
 struct qvl_quant_kernels;
 
-/* Bytes of a packed matrix of QVL_DT_Q4 or QVL_DT_Q8; 0 on overflow or for another type. */
+/* 1 for the packed kinds QVL_DT_Q4, QVL_DT_Q4M and QVL_DT_Q8. */
+static inline int qvl_dtype_is_packed(enum qvl_dtype t) { return t == QVL_DT_Q4 || t == QVL_DT_Q4M || t == QVL_DT_Q8; }
+
+/* Bytes of a packed matrix; 0 on overflow or for another type. */
 size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in);
+/* Where the minima of a QVL_DT_Q4M matrix begin, in bytes; a multiple of 64. */
+size_t qvl_quant_minima_at(int64_t n_out, int64_t n_in);
 
 /* Quantises rows [row0, row1) of a full-precision matrix (f32, f16, bf16; `transposed` allowed) into the packed matrix `dst`
  * of w->n_out rows. row0 must be a multiple of 16; row1 too, unless it is n_out. Different ranges may run in parallel.
  *   q4: for every group the scale is searched (24 candidates around max/8 of either sign and max/7, then the closed-form
  *       least-squares scale for the chosen integers, rounded to f16) that minimises sum_i weight[i]*(w_i - s*(u_i-8))^2;
  *       the result is never worse than s = max/-8.
+ *   q4m: a grid s*k + m that all weights of the group lie on is looked for, among the widths (max - min)/1 ... /15: matrices that come
+ *       from such codes are found again, up to the rounding of s and m to f16. Without one: s = (max - min)/15, m = min.
  *   q8: s = max/127 rounded to f16, nearest even.
  *   Scales beyond f16 are clamped to 65504; groups below 2^-30 become zero; groups with a non-finite weight get scale NaN.
  * importance: [n_in] non-negative, finite weights (mean square of the inputs in a calibration run), or NULL for equal ones.
@@ -59,7 +69,7 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
 /* One row of a packed matrix as f32 [n_in]: embedding look-up, tests. */
 void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row);
 
-/* Products of the same rows with matrices of one kind, QVL_DT_Q4 or QVL_DT_Q8: what qvl_matmul, qvl_matmul_set and
+/* Products of the same rows with matrices of one packed kind: what qvl_matmul, qvl_matmul_set and
  * qvl_matmul_gated call, with the contract of team operations. */
 struct qvl_quant_set {
     const struct qvl_matmul *op; /* [n], equal in x, x_stride, m, n_in and kind */
@@ -77,6 +87,15 @@ struct qvl_act {
     const int8_t *q;      /* [n_pad/4][r][4], zero behind n_in */
     const int32_t *start; /* [n_pad/QVL_GROUP][r]: -offset * sum of the group, where a dot product starts */
     const float *scale;   /* [ceil(n_in/QVL_ACT_BLOCK)][r] */
+};
+
+/* Minima of n_panel panels times the terms of m tokens: c = fma over the groups, c taken as 0 when `first`. */
+struct qvl_quant_minima {
+    float *c;            /* [m][n_panel*16], rows c_stride apart */
+    const uint16_t *min; /* [n_group][16] of the first panel; panels are panel_stride apart */
+    const float *term;   /* [n_group][m] */
+    int64_t c_stride, panel_stride, n_group;
+    int m, n_panel, first; /* m <= QVL_QUANT_GEMV_MAX */
 };
 
 /* Panels p0 <= p < p1 of a product for m <= QVL_QUANT_GEMV_MAX tokens. */
@@ -99,7 +118,10 @@ struct qvl_quant_group {
     double error, norm;                 /* out: summed over rows */
 };
 
-/* What a level provides. Index 0 is q4, 1 is q8. */
+/* The same for q4m, at all levels. n: inputs of the group inside the matrix; min: [16] f16. */
+void qvl_quant_pack_q4m(struct qvl_quant_group *g, int n, uint16_t *min);
+
+/* What a level provides. Index 0 is q4 and the codes of q4m, 1 is q8. */
 struct qvl_quant_kernels {
     const char *name;
     /* One row: x[n_in] f32 -> q[n_pad], scale[blocks], sum[n_pad/QVL_GROUP]. A block that holds a non-finite value gets
@@ -114,6 +136,7 @@ struct qvl_quant_kernels {
     int mr, nv, few; /* few: up to this many tokens gemv is faster, pass by pass */
     void (*expand[2])(uint8_t *w, float *scale, const void *packed, int64_t n_units);
     void (*tile[2])(float *c, const uint8_t *w, const float *ws, const struct qvl_act *x, int64_t n_groups, int first);
+    void (*minima)(const struct qvl_quant_minima *g);
     /* Independent int8 dot products on registers; returns the operations done (2 per multiply-add). */
     double (*probe)(int64_t iterations);
 };

@@ -16,11 +16,11 @@ static int64_t units_of(int64_t n_in) { return (n_in + QVL_UNIT_INPUTS - 1) / QV
 
 static size_t unit_bytes(enum qvl_dtype type)
 {
-    return type == QVL_DT_Q4 ? QVL_Q4_UNIT_BYTES : type == QVL_DT_Q8 ? QVL_Q8_UNIT_BYTES : 0;
+    return type == QVL_DT_Q4 || type == QVL_DT_Q4M ? QVL_Q4_UNIT_BYTES : type == QVL_DT_Q8 ? QVL_Q8_UNIT_BYTES : 0;
 }
 
 /* Bytes of the vectors of one group; its scales follow those of both groups. */
-static size_t group_bytes(enum qvl_dtype type) { return type == QVL_DT_Q4 ? 256 : 512; }
+static size_t group_bytes(enum qvl_dtype type) { return type == QVL_DT_Q8 ? 512 : 256; }
 
 size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in)
 {
@@ -29,8 +29,12 @@ size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in)
         return 0;
     panels = (size_t)((n_out + QVL_PANEL_ROWS - 1) / QVL_PANEL_ROWS);
     units = (size_t)units_of(n_in);
+    if (type == QVL_DT_Q4M)
+        unit += QVL_Q4M_MIN_BYTES;
     return qvl_mul_size(&n, panels, units) || qvl_mul_size(&n, n, unit) || n > PTRDIFF_MAX ? 0 : n;
 }
+
+size_t qvl_quant_minima_at(int64_t n_out, int64_t n_in) { return qvl_quant_bytes(QVL_DT_Q4, n_out, n_in); }
 
 size_t qvl_quant_work_bytes(int64_t n_in)
 {
@@ -91,6 +95,7 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
     struct qvl_quant_error total = {0};
     const size_t unit = unit_bytes(type);
     const int64_t n_units = units_of(w->n_in);
+    uint16_t *minima = (uint16_t *)(void *)((unsigned char *)dst + qvl_quant_minima_at(w->n_out, w->n_in));
     assert(row0 % QVL_PANEL_ROWS == 0 && (row1 % QVL_PANEL_ROWS == 0 || row1 == w->n_out) && row1 <= w->n_out);
     for (int64_t row = row0; row < row1; row += QVL_PANEL_ROWS) {
         unsigned char *out = (unsigned char *)dst + (size_t)(row / QVL_PANEL_ROWS * n_units) * unit;
@@ -108,7 +113,11 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
                 } else {
                     memset(g->x, 0, sizeof g->x);
                 }
-                k->quant->pack_group[type == QVL_DT_Q8](g);
+                if (type == QVL_DT_Q4M)
+                    qvl_quant_pack_q4m(g, (int)(k0 >= w->n_in ? 0 : w->n_in - k0 < QVL_GROUP ? w->n_in - k0 : QVL_GROUP),
+                                       minima + ((row / QVL_PANEL_ROWS * n_units + u) * 2 + half) * QVL_PANEL_ROWS);
+                else
+                    k->quant->pack_group[type == QVL_DT_Q8](g);
                 put_group(out, type, half, g);
                 total.error += g->error * factor;
                 total.norm += g->norm * factor;
@@ -131,13 +140,19 @@ void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row)
         uint16_t h;
         memcpy(&h, p + (size_t)(k0 / QVL_UNIT_INPUTS) * unit + 2 * bytes + half * 32 + r * 2, 2);
         const float s = qvl_f16_to_f32(h);
+        float m = 0;
+        if (type == QVL_DT_Q4M) {
+            const unsigned char *minima = (const unsigned char *)packed->data + qvl_quant_minima_at(packed->n_out, packed->n_in);
+            memcpy(&h, minima + ((size_t)(row / QVL_PANEL_ROWS * n_units * 2 + k0 / QVL_GROUP) * QVL_PANEL_ROWS + r) * 2, 2);
+            m = qvl_f16_to_f32(h);
+        }
         for (int64_t i = 0; i < n; i++) {
             int v;
-            if (type == QVL_DT_Q4)
-                v = (q[i / 8 * 64 + i % 4] >> (i / 4 % 2 * 4) & 15) - 8;
-            else
+            if (type == QVL_DT_Q8)
                 v = q[i / 4 * 64 + i % 4] - 128;
-            dst[k0 + i] = s * (float)v;
+            else
+                v = (q[i / 8 * 64 + i % 4] >> (i / 4 % 2 * 4) & 15) - (type == QVL_DT_Q4 ? 8 : 0);
+            dst[k0 + i] = type == QVL_DT_Q4M ? s * (float)v + m : s * (float)v;
         }
     }
 }

@@ -35,7 +35,10 @@ QVL_INLINE qvi qvi_from(qv v) { return vcvtnq_s32_f32(v); }
 QVL_INLINE qvi qvi_or(qvi a, qvi b) { return vorrq_s32(a, b); }
 QVL_INLINE qvi qvi_shl(qvi a, int bits) { return vshlq_s32(a, vdupq_n_s32(bits)); }
 QVL_INLINE void qvi_store(void *p, qvi v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
+QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return vfmaq_f32(c, a, b); }
+QVL_INLINE qv qv_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 #include "kernels/quant_group.h"
+#include "kernels/quant_minima.h"
 
 #define PREFETCH    4096
 #define BLOCK_UNITS (QVL_ACT_BLOCK / QVL_UNIT_INPUTS)
@@ -336,5 +339,6 @@ const struct qvl_quant_kernels qvl_quant_kernels_neon_dotprod = {
     .few = 8,
     .expand = {expand_q4, expand_q8},
     .tile = {tile_q4, tile_q8},
+    .minima = minima,
     .probe = probe,
 };

@@ -26,7 +26,10 @@ static inline void qvi_store(void *p, qvi v)
     unsigned char b[4] = {(unsigned char)v, (unsigned char)(v >> 8), (unsigned char)(v >> 16), (unsigned char)(v >> 24)};
     memcpy(p, b, 4);
 }
+static inline qv qv_fma(qv a, qv b, qv c) { return fmaf(a, b, c); }
+static inline qv qv_half(const uint16_t *p) { return qvl_f16_to_f32(*p); }
 #include "kernels/quant_group.h"
+#include "kernels/quant_minima.h"
 
 static void quantise(int8_t *q, float *scale, int32_t *sum, const float *x, int64_t n_in)
 {
@@ -117,5 +120,5 @@ static double probe(int64_t iterations)
 }
 
 const struct qvl_quant_kernels qvl_quant_kernels_ref = {
-    .name = "ref", .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .probe = probe,
+    .name = "ref", .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .minima = minima, .probe = probe,
 };

@@ -30,7 +30,10 @@ QVL_INLINE qvi qvi_from(qv v) { return _mm256_cvtps_epi32(v); }
 QVL_INLINE qvi qvi_or(qvi a, qvi b) { return _mm256_or_si256(a, b); }
 QVL_INLINE qvi qvi_shl(qvi a, int bits) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
 QVL_INLINE void qvi_store(void *p, qvi v) { _mm256_storeu_si256((__m256i *)p, v); }
+QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return _mm256_fmadd_ps(a, b, c); }
+QVL_INLINE qv qv_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 #include "kernels/quant_group.h"
+#include "kernels/quant_minima.h"
 
 #define PREFETCH 6144 /* bytes ahead in the stream of weights: hardware prefetch stops at the end of a page */
 #define BLOCK_UNITS (QVL_ACT_BLOCK / QVL_UNIT_INPUTS)
@@ -324,6 +327,6 @@ static void tile_q8(float *c, const uint8_t *w, const float *ws, const struct qv
 
 #define QVL_QUANT_YMM                                                                                                  \
     .quantise = quantise, .gemv = {gemv_q4, gemv_q8}, .pack_group = {pack_q4, pack_q8}, .mr = MR, .nv = NV, .few = 48, \
-    .expand = {expand_q4, expand_q8}, .tile = {tile_q4, tile_q8}
+    .expand = {expand_q4, expand_q8}, .tile = {tile_q4, tile_q8}, .minima = minima
 
 #endif

@@ -263,6 +263,82 @@ static void check_quality(struct qcheck *c)
     qvl_mem_free(s.value);
 }
 
+/* q4m: matrices that come from 4-bit codes are found again; others lose at most half a step and what rounding costs. */
+enum grid { F16_MINIMUM, ZERO_POINT, FEW_CODES, NO_GRID, GRID_FILLS };
+
+static void check_grid(struct qcheck *c, int64_t n_out, int64_t n_in, enum grid grid, int weighted)
+{
+    char what[96];
+    snprintf(what, sizeof what, "q4m %dx%d, grid %d%s", (int)n_out, (int)n_in, (int)grid, weighted ? ", weighted" : "");
+    float *x = qvl_calloc((size_t)(n_out * n_in), 4), *row = qvl_calloc((size_t)n_in, 4), *importance = qvl_calloc((size_t)n_in, 4);
+    if (!x || !row || !importance)
+        exit(1);
+    for (int64_t i = 0; i < n_in; i++)
+        importance[i] = expf(next_normal(c));
+    for (int64_t r = 0; r < n_out; r++)
+        for (int64_t k0 = 0; k0 < n_in; k0 += 32) {
+            const double s = half_value(qvl_f32_to_f16(0.01f * expf(next_normal(c))));
+            const double m = grid == F16_MINIMUM ? half_value(qvl_f32_to_f16(0.1f * next_normal(c))) : -s * (double)next_int(c, 0, 15);
+            for (int64_t k = k0; k < n_in && k < k0 + 32; k++)
+                x[r * n_in + k] = grid == NO_GRID      ? next_normal(c)
+                                  : grid == FEW_CODES ? (float)(s * (double)next_int(c, 5, 6) + m)
+                                                      : (float)(s * (double)next_int(c, 0, 15) + m);
+        }
+    struct qvl_mat from = {.data = x, .type = QVL_DT_F32, .n_out = n_out, .n_in = n_in, .stride = n_in}, to = from;
+    const size_t bytes = qvl_quant_bytes(QVL_DT_Q4M, n_out, n_in);
+    expect(c, bytes == stored_bytes(2, n_out, n_in), "%s: %zu bytes, expected %zu", what, bytes, stored_bytes(2, n_out, n_in));
+    struct guarded dst = guard_open(bytes, 0), work = guard_open(qvl_quant_work_bytes(n_in), 0);
+    struct qvl_quant_error total = {0}, part;
+    for (int64_t r = 0; r < n_out; r += 16) {
+        part = qvl_quant_pack(dst.p, QVL_DT_Q4M, &from, r, r + 16 < n_out ? r + 16 : n_out, weighted ? importance : NULL, c->k, work.p);
+        total.error += part.error;
+        total.norm += part.norm;
+    }
+    to.data = dst.p;
+    to.type = QVL_DT_Q4M;
+    double error = 0, norm = 0;
+    for (int64_t r = 0; r < n_out; r++) {
+        qvl_quant_row(row, &to, r);
+        for (int64_t k = 0; k < n_in; k++) {
+            const double s = half_value(stored_scale(dst.p, 2, n_in, r, k)), m = half_value(stored_min(dst.p, n_out, n_in, r, k));
+            const double d = x[r * n_in + k] - (s * stored_code(dst.p, 2, n_in, r, k) + m), w = weighted ? (double)importance[k] : 1;
+            /* f16 keeps 11 bits: 2^-11 of the minimum, twice that of 15 steps for a scale that is not f16, and half a step off the grid */
+            const double limit = grid == F16_MINIMUM ? fabs(x[r * n_in + k]) * 0x1p-22
+                                 : grid == NO_GRID   ? 0.5001 * s + fabs(m) * 0x1p-11 + 15 * s * 0x1p-11
+                                                     : fabs(m) * 0x1p-11 + fabs(s) * 0x1p-11;
+            expect(c, fabs(d) <= limit, "%s: [%d][%d] %g is off by %g, allowed %g", what, (int)r, (int)k, (double)x[r * n_in + k], d, limit);
+            expect(c, fabs(row[k] - (x[r * n_in + k] - d)) <= 1e-6 * (fabs(m) + 15 * s), "%s: read back %g", what, (double)row[k]);
+            error += w * d * d;
+            norm += w * x[r * n_in + k] * x[r * n_in + k];
+        }
+    }
+    expect(c, fabs(total.error - error) <= 1e-4 * error + 1e-12 * norm && fabs(total.norm - norm) <= 1e-5 * norm,
+           "%s: reported error %g of %g, found %g of %g", what, total.error, total.norm, error, norm);
+    guard_close(c, &dst, what);
+    guard_close(c, &work, what);
+    qvl_mem_free(x);
+    qvl_mem_free(row);
+    qvl_mem_free(importance);
+}
+
+static void check_grids(struct qcheck *c)
+{
+    for (int grid = 0; grid < GRID_FILLS; grid++)
+        for (int weighted = 0; weighted < 2; weighted++) {
+            check_grid(c, 37, 96, (enum grid)grid, weighted);
+            check_grid(c, 16, 256, (enum grid)grid, weighted);
+            check_grid(c, 3, 75, (enum grid)grid, weighted);
+        }
+    float x[32] = {[7] = NAN}, row[32];
+    _Alignas(64) unsigned char packed[QVL_Q4_UNIT_BYTES + QVL_Q4M_MIN_BYTES], work[sizeof(struct qvl_quant_group) + 8192];
+    struct qvl_mat m = {.data = x, .type = QVL_DT_F32, .n_out = 1, .n_in = 32, .stride = 32};
+    struct qvl_quant_error e = qvl_quant_pack(packed, QVL_DT_Q4M, &m, 0, 1, NULL, c->k, work);
+    m.data = packed;
+    m.type = QVL_DT_Q4M;
+    qvl_quant_row(row, &m, 0);
+    expect(c, isnan(row[0]) && isnan(e.error), "q4m: a group with NaN has scale %g, error %g", (double)row[0], e.error);
+}
+
 static void check_half(struct qcheck *c)
 {
     long bad = 0;
@@ -295,6 +371,7 @@ void check_pack(struct qcheck *c)
     check_bytes(c);
     check_exact(c);
     check_quality(c);
+    check_grids(c);
     for (size_t s = 0; s < QVL_COUNT(shapes); s++)
         for (int kind = 0; kind < 2; kind++)
             for (int transposed = 0; transposed < 2; transposed++) {

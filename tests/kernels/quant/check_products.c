@@ -21,6 +21,10 @@ static void *must(void *p)
 /* What the weights and the activations of a case are. */
 enum content { RANDOM, SATURATED, SIGNS, BAD };
 
+enum { KINDS = 3 };
+static const char *const kind_name[KINDS] = {"q4", "q8", "q4m"};
+static const enum qvl_dtype kind_type[KINDS] = {QVL_DT_Q4, QVL_DT_Q8, QVL_DT_Q4M};
+
 struct product {
     int64_t m, n_out, n_in, x_stride, y_stride;
     int kind, add, bias;
@@ -33,12 +37,12 @@ static void fill_weights(struct qcheck *c, void *packed, const struct product *p
     int64_t rows = (p->n_out + 15) / 16 * 16, cols = (p->n_in + 63) / 64 * 64;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t k = 0; k < cols; k++) {
-            int inside = r < p->n_out && k < p->n_in, top = p->kind ? 255 : 15, u = (int)next_int(c, p->kind, top);
+            int inside = r < p->n_out && k < p->n_in, top = p->kind == 1 ? 255 : 15, u = (int)next_int(c, p->kind == 1, top);
             if (p->content == SATURATED)
                 u = r % 2 ? top : 0; /* 0 in q8 is -128, which packing never makes but a file may hold */
             else if (p->content == SIGNS)
-                u = (r + k) % 2 ? top : p->kind;
-            set_code(packed, p->kind, p->n_in, r, k, inside ? u : p->kind ? 128 : 8);
+                u = (r + k) % 2 ? top : p->kind == 1;
+            set_code(packed, p->kind, p->n_in, r, k, inside ? u : code_offset(p->kind));
             if (k % 32)
                 continue;
             uint16_t s = qvl_f32_to_f16(0.02f * next_normal(c));
@@ -47,6 +51,10 @@ static void fill_weights(struct qcheck *c, void *packed, const struct product *p
             if (p->content == BAD && r % 5 == 2 && k == 0)
                 s = 0x7e00;
             set_scale(packed, p->kind, p->n_in, r, k, inside ? s : 0);
+            if (p->kind == 2) {
+                uint16_t m = qvl_f32_to_f16(p->content == SATURATED ? -60000.0f : 0.1f * next_normal(c));
+                set_min(packed, p->n_out, p->n_in, r, k, inside ? p->content == BAD && r % 7 == 3 && k == 32 ? 0xfc00 : m : 0);
+            }
         }
 }
 
@@ -95,7 +103,7 @@ static void run_bf16(void *ud, const struct qvl_team *t)
 static void check_product(struct qcheck *c, const struct product *p)
 {
     char what[160];
-    snprintf(what, sizeof what, "%s %dx%d m=%d%s%s, content %d", p->kind ? "q8" : "q4", (int)p->n_out, (int)p->n_in,
+    snprintf(what, sizeof what, "%s %dx%d m=%d%s%s, content %d", kind_name[p->kind], (int)p->n_out, (int)p->n_in,
              (int)p->m, p->add ? " add" : "", p->bias ? " bias" : "", (int)p->content);
     const int64_t n_block = (p->n_in + 255) / 256;
     struct guarded w = guard_open(stored_bytes(p->kind, p->n_out, p->n_in), (size_t)next_int(c, 0, 5));
@@ -121,6 +129,8 @@ static void check_product(struct qcheck *c, const struct product *p)
             float v = expected_sum(w.p, p->kind, p->n_in, n, q, scale), *y = want + t * p->y_stride + n;
             v = p->bias ? v + bias[n] : v;
             *y = p->add ? *y + v : v;
+            if (p->kind == 2)
+                *y += expected_minima(w.p, p->n_out, p->n_in, n, q, scale);
         }
     }
     for (int team = 0; team < 3; team++) {
@@ -129,7 +139,7 @@ static void check_product(struct qcheck *c, const struct product *p)
                                 ? qvl_quant_scratch(c->q, p->m, p->n_in, team + 1)
                                 : qvl_matmul_scratch(c->k, (enum qvl_arith)(team - 1), p->m, p->n_out, p->n_in, team + 1);
         struct guarded y = guard_open(y_elems * 4, 0), scratch = guard_open(need, 0);
-        struct qvl_mat mat = {.data = w.p, .type = p->kind ? QVL_DT_Q8 : QVL_DT_Q4, .n_out = p->n_out, .n_in = p->n_in};
+        struct qvl_mat mat = {.data = w.p, .type = kind_type[p->kind], .n_out = p->n_out, .n_in = p->n_in};
         struct call call = {.k = c->k, .scratch = {.mem = scratch.p, .bytes = need}};
         call.op = (struct qvl_matmul){.y = y.p,
                                       .x = x.p,
@@ -196,7 +206,7 @@ static void check_rows(struct qcheck *c)
 static void check_accuracy(struct qcheck *c)
 {
     enum { N_OUT = 32, N_IN = 1100 };
-    for (int kind = 0; kind < 2; kind++) {
+    for (int kind = 0; kind < KINDS; kind++) {
         const struct product p = {.n_out = N_OUT, .n_in = N_IN, .kind = kind};
         struct guarded w = guard_open(stored_bytes(kind, N_OUT, N_IN), 0);
         float x[N_IN], scale[5];
@@ -209,12 +219,15 @@ static void check_accuracy(struct qcheck *c)
             double sum = 0, size = 0, exact = 0;
             for (int k = 0; k < N_IN; k++) {
                 double weight = half_value(stored_scale(w.p, kind, N_IN, n, k)) *
-                                (stored_code(w.p, kind, N_IN, n, k) - (kind ? 128 : 8));
+                                (stored_code(w.p, kind, N_IN, n, k) - code_offset(kind));
+                if (kind == 2)
+                    weight += half_value(stored_min(w.p, N_OUT, N_IN, n, k));
                 sum += weight * scale[k / 256] * q[k];
                 exact += weight * x[k];
                 size += weight * weight;
             }
-            double got = expected_sum(w.p, kind, N_IN, n, q, scale);
+            double got = expected_sum(w.p, kind, N_IN, n, q, scale) +
+                         (kind == 2 ? expected_minima(w.p, N_OUT, N_IN, n, q, scale) : 0);
             expect(c, fabs(got - sum) <= 1e-6 * sqrt(size) * 3, "the order of sums loses %g of %g", fabs(got - sum), sum);
             expect(c, fabs(got - exact) <= 0.05 * sqrt(size), "int8 activations are off by %g of %g", fabs(got - exact),
                    sqrt(size));
@@ -259,15 +272,15 @@ static void check_set(struct qcheck *c, int64_t m, const int64_t n_out[SET], int
     char what[160];
     struct guarded w[SET], y[2][SET], x = guard_open((size_t)(m * n_in) * 4, 0);
     struct qvl_mat mat[SET];
-    snprintf(what, sizeof what, "%s set of %d, %d, %d rows of %d, m=%d%s", kind ? "q8" : "q4", (int)n_out[0], (int)n_out[1],
+    snprintf(what, sizeof what, "%s set of %d, %d, %d rows of %d, m=%d%s", kind_name[kind], (int)n_out[0], (int)n_out[1],
              (int)n_out[2], (int)n_in, (int)m, mixed ? ", mixed" : "");
     for (int64_t i = 0; i < m * n_in; i++)
         ((float *)x.p)[i] = next_normal(c);
     for (int i = 0; i < SET; i++) {
-        const struct product p = {.n_out = n_out[i], .n_in = n_in, .kind = mixed && i == 2 ? !kind : kind};
+        const struct product p = {.n_out = n_out[i], .n_in = n_in, .kind = mixed && i == 2 ? (kind + 1) % KINDS : kind};
         w[i] = guard_open(stored_bytes(p.kind, p.n_out, n_in), 0);
         fill_weights(c, w[i].p, &p);
-        mat[i] = (struct qvl_mat){.data = w[i].p, .type = p.kind ? QVL_DT_Q8 : QVL_DT_Q4, .n_out = p.n_out, .n_in = n_in};
+        mat[i] = (struct qvl_mat){.data = w[i].p, .type = kind_type[p.kind], .n_out = p.n_out, .n_in = n_in};
         for (int k = 0; k < 2; k++)
             y[k][i] = guard_open((size_t)(m * n_out[i]) * 4, 0);
     }
@@ -306,7 +319,7 @@ static void check_sets(struct qcheck *c)
 {
     static const int64_t ms[] = {1, 2, 3, 4, 5, 8, 9, 17, 48, 49, 64, 70, 530}, n_ins[] = {64, 100, 515, 288};
     for (size_t i = 0; i < QVL_COUNT(ms); i++)
-        for (int kind = 0; kind < 2; kind++) {
+        for (int kind = 0; kind < KINDS; kind++) {
             const int64_t n_in = n_ins[next_int(c, 0, 3)], rows = next_int(c, 1, 300), other = next_int(c, 1, 90);
             check_set(c, ms[i], (const int64_t[]){next_int(c, 1, 200), 16, other}, n_in, kind, 0);
             check_set(c, ms[i], (const int64_t[]){rows, rows, other}, n_in, kind, 0);
@@ -322,7 +335,7 @@ void check_products(struct qcheck *c)
     check_rows(c);
     check_accuracy(c);
     for (int64_t m = 1; m <= 70; m += m < 20 ? 1 : next_int(c, 1, 9))
-        for (int kind = 0; kind < 2; kind++)
+        for (int kind = 0; kind < KINDS; kind++)
             for (int i = 0; i < 4; i++) {
                 struct product p = {.m = m,
                                     .n_out = n_outs[next_int(c, 0, 5)],
@@ -335,7 +348,7 @@ void check_products(struct qcheck *c)
                 p.y_stride = p.n_out + next_int(c, 0, 5);
                 check_product(c, &p);
             }
-    for (int kind = 0; kind < 2; kind++)
+    for (int kind = 0; kind < KINDS; kind++)
         for (int content = 0; content < 4; content++) {
             static const int64_t ms[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 40};
             for (size_t i = 0; i < QVL_COUNT(ms); i++)

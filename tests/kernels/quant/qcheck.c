@@ -72,7 +72,7 @@ void guard_close(struct qcheck *c, struct guarded *g, const char *what)
 
 static size_t unit_at(int kind, int64_t n_in, int64_t row, int64_t col)
 {
-    size_t per_panel = (size_t)((n_in + 63) / 64), unit = kind ? 16 * 64 + 2 * 16 * 2 : 16 * 64 / 2 + 2 * 16 * 2;
+    size_t per_panel = (size_t)((n_in + 63) / 64), unit = kind == 1 ? 16 * 64 + 2 * 16 * 2 : 16 * 64 / 2 + 2 * 16 * 2;
     return ((size_t)(row / 16) * per_panel + (size_t)(col / 64)) * unit;
 }
 
@@ -80,20 +80,20 @@ static size_t unit_at(int kind, int64_t n_in, int64_t row, int64_t col)
 static size_t code_at(int kind, int64_t n_in, int64_t row, int64_t col, int *high)
 {
     size_t i = (size_t)(col % 32), lane = (size_t)(row % 16) * 4, group = (size_t)(col % 64) / 32;
-    *high = !kind && i % 8 >= 4;
-    return unit_at(kind, n_in, row, col) + group * (kind ? 512 : 256) + i / (kind ? 4 : 8) * 64 + lane + i % 4;
+    *high = kind != 1 && i % 8 >= 4;
+    return unit_at(kind, n_in, row, col) + group * (kind == 1 ? 512 : 256) + i / (kind == 1 ? 4 : 8) * 64 + lane + i % 4;
 }
 
 static size_t scale_at(int kind, int64_t n_in, int64_t row, int64_t col)
 {
-    return unit_at(kind, n_in, row, col) + (kind ? 1024 : 512) + (size_t)(col % 64) / 32 * 32 + (size_t)(row % 16) * 2;
+    return unit_at(kind, n_in, row, col) + (kind == 1 ? 1024 : 512) + (size_t)(col % 64) / 32 * 32 + (size_t)(row % 16) * 2;
 }
 
 int stored_code(const void *packed, int kind, int64_t n_in, int64_t row, int64_t col)
 {
     int high;
     int byte = ((const unsigned char *)packed)[code_at(kind, n_in, row, col, &high)];
-    return kind ? byte : high ? byte >> 4 : byte & 15;
+    return kind == 1 ? byte : high ? byte >> 4 : byte & 15;
 }
 
 uint16_t stored_scale(const void *packed, int kind, int64_t n_in, int64_t row, int64_t col)
@@ -106,7 +106,7 @@ void set_code(void *packed, int kind, int64_t n_in, int64_t row, int64_t col, in
 {
     int high;
     unsigned char *p = (unsigned char *)packed + code_at(kind, n_in, row, col, &high);
-    *p = (unsigned char)(kind ? u : high ? (*p & 15) | u << 4 : (*p & 0xf0) | u);
+    *p = (unsigned char)(kind == 1 ? u : high ? (*p & 15) | u << 4 : (*p & 0xf0) | u);
 }
 
 void set_scale(void *packed, int kind, int64_t n_in, int64_t row, int64_t col, uint16_t half)
@@ -125,7 +125,29 @@ double half_value(uint16_t h)
 
 size_t stored_bytes(int kind, int64_t n_out, int64_t n_in)
 {
-    return (size_t)((n_out + 15) / 16) * unit_at(kind, n_in, 16, 0);
+    size_t minima = kind == 2 ? (size_t)((n_in + 63) / 64) * 2 * 16 * 2 : 0;
+    return (size_t)((n_out + 15) / 16) * (unit_at(kind, n_in, 16, 0) + minima);
+}
+
+int code_offset(int kind) { return kind == 1 ? 128 : kind == 0 ? 8 : 0; }
+
+static size_t min_at(int64_t n_out, int64_t n_in, int64_t row, int64_t col)
+{
+    int64_t groups = (n_in + 63) / 64 * 2;
+    return stored_bytes(0, n_out, n_in) + (size_t)((row / 16 * groups + col / 32) * 16 + row % 16) * 2;
+}
+
+uint16_t stored_min(const void *packed, int64_t n_out, int64_t n_in, int64_t row, int64_t col)
+{
+    const unsigned char *p = (const unsigned char *)packed + min_at(n_out, n_in, row, col);
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+void set_min(void *packed, int64_t n_out, int64_t n_in, int64_t row, int64_t col, uint16_t half)
+{
+    unsigned char *p = (unsigned char *)packed + min_at(n_out, n_in, row, col);
+    p[0] = (unsigned char)half;
+    p[1] = (unsigned char)(half >> 8);
 }
 
 /* ------------------------------------------------------------------ the product */
@@ -157,12 +179,25 @@ float expected_sum(const void *packed, int kind, int64_t n_in, int64_t row, cons
         for (int64_t g = k0; g < n_in && g < k0 + 256; g += 32) {
             int64_t d = 0;
             for (int64_t k = g; k < n_in && k < g + 32; k++)
-                d += (stored_code(packed, kind, n_in, row, k) - (kind ? 128 : 8)) * q[k];
+                d += (stored_code(packed, kind, n_in, row, k) - code_offset(kind)) * q[k];
             block = fmaf((float)half_value(stored_scale(packed, kind, n_in, row, g)), (float)d, block);
         }
         c = fmaf(scale[k0 / 256], block, c);
     }
     return c;
+}
+
+float expected_minima(const void *packed, int64_t n_out, int64_t n_in, int64_t row, const int8_t *q, const float *scale)
+{
+    float e = 0;
+    for (int64_t g = 0; g < (n_in + 63) / 64 * 64; g += 32) {
+        int sum = 0;
+        for (int64_t k = g; k < n_in && k < g + 32; k++)
+            sum += q[k];
+        volatile float term = g < n_in ? scale[g / 256] * (float)sum : scale[(n_in - 1) / 256] * 0.0f;
+        e = fmaf((float)half_value(stored_min(packed, n_out, n_in, row, g)), term, e);
+    }
+    return e;
 }
 
 int same_float(float a, float b)
