@@ -64,7 +64,7 @@ struct qvl_rows qvl_rows_view(const struct qvl_kernels *k, enum qvl_arith a, enu
     const struct qvl_matmul_kernels *mk = k->matmul;
     const struct qvl_mat w = {.type = weights};
     struct qvl_rows r = {.mem = mem, .m = m, .n = n, .elem = sizeof(float)};
-    if (uses_gemv(mk, m) || weights == QVL_DT_Q4 || weights == QVL_DT_Q8)
+    if (uses_gemv(mk, m) || qvl_dtype_is_packed(weights))
         return r;
     r.mr = mk->mr;
     r.tiles = ceil_div(m, mk->mr);
