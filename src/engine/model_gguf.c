@@ -145,5 +145,10 @@ int qvl_model_widen(struct qvl_model *m, const qvl_model_params *p, qvl_err *err
     if (!p->no_memory_check)
         QVL_TRY(qvl_memory_check(bytes, "the model's quantised weights as numbers",
                                  "use a smaller model, free memory, or try anyway with --no-memory-check", err));
-    return qvl_weights_widen(&m->weights, &m->config, vision, text, err);
+    struct qvl_watch watch = {.progress = p->progress, .ud = p->progress_ud, .stage = "load", .total = bytes};
+    struct qvl_pool *pool;
+    QVL_TRY(qvl_pool_open(&pool, qvl_cpu_threads(), err));
+    int rc = qvl_weights_widen(&m->weights, &m->config, vision, text, m->kernels, pool, &watch, err);
+    qvl_pool_close(&pool);
+    return rc;
 }

@@ -5,6 +5,7 @@
 #ifndef QVL_MODEL_WEIGHTS_H
 #define QVL_MODEL_WEIGHTS_H
 
+#include "base/watch.h"
 #include "formats/tensor_source.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
@@ -75,7 +76,8 @@ int qvl_weights_bind(struct qvl_weights *w, const struct qvl_config *c, const st
 int qvl_weights_random(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype type, qvl_err *err);
 /* Converts every foreign matrix (foreign.h) into F32 or BF16 memory of our own: those of the vision tower into `vision`, the others
  * into `text`. No kernel computes with blocks. */
-int qvl_weights_widen(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype vision, enum qvl_dtype text, qvl_err *err);
+int qvl_weights_widen(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype vision, enum qvl_dtype text,
+                      const struct qvl_kernels *k, struct qvl_pool *pool, struct qvl_watch *watch, qvl_err *err);
 /* The memory that takes; 0 when there are no blocks. */
 uint64_t qvl_weights_widened_bytes(struct qvl_weights *w, const struct qvl_config *c, enum qvl_dtype vision, enum qvl_dtype text);
 void qvl_weights_free(struct qvl_weights *w);
