@@ -59,15 +59,7 @@ static uint32_t spread(uint32_t x)
     return (x | x << 4) & 0x0f0f0f0fu;
 }
 
-/* A whole group of Q4_0. */
-static void read_q4_0(uint32_t words[QVL_GROUP / 8], const unsigned char *qs)
-{
-    for (int i = 0; i < QVL_GROUP / 8; i++) {
-        words[i] = 0;
-        for (int k = 0; k < 8; k++)
-            words[i] |= (uint32_t)(i < 2 ? qs[8 * i + k] & 15 : qs[8 * (i - 2) + k] >> 4) << (4 * k);
-    }
-}
+static uint32_t load32(const unsigned char *p) { return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
 
 static void read_coded(uint32_t words[QVL_GROUP / 8], const struct qvl_coded *q, int64_t row, int64_t k0)
 {
@@ -83,10 +75,6 @@ static void read_coded(uint32_t words[QVL_GROUP / 8], const struct qvl_coded *q,
 static void read_codes(uint32_t words[QVL_GROUP / 8], const struct qvl_mat *m, int64_t row, int64_t k0)
 {
     const struct qvl_nbits *q = m->aux;
-    if (m->type == QVL_DT_GGML_Q4_0) {
-        read_q4_0(words, q4_0_block(m, row, k0) + 2);
-        return;
-    }
     if (m->type == QVL_DT_CODED) {
         read_coded(words, m->aux, row, k0);
         return;
@@ -95,7 +83,7 @@ static void read_codes(uint32_t words[QVL_GROUP / 8], const struct qvl_mat *m, i
     if (!q->is_signed && q->step == 1 && at % 2 == 0 && n == QVL_GROUP) {
         const unsigned char *p = q->codes + at / 2;
         for (int i = 0; i < QVL_GROUP / 8; i++, p += 4)
-            words[i] = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+            words[i] = load32(p);
         return;
     }
     for (int i = 0; i < QVL_GROUP / 8; i++)
@@ -106,13 +94,13 @@ static void read_codes(uint32_t words[QVL_GROUP / 8], const struct qvl_mat *m, i
     }
 }
 
-/* Sum of (u - 8)^2. */
-static int energy(const uint32_t words[QVL_GROUP / 8])
+/* Sum of (u - 8)^2 over both halves of the bytes. */
+static int energy(const unsigned char q[QVL_GROUP / 2])
 {
     int sum = 0;
-    for (int i = 0; i < QVL_GROUP; i++) {
-        int v = (int)(words[i / 8] >> (i % 8 * 4) & 15) - 8;
-        sum += v * v;
+    for (int i = 0; i < QVL_GROUP / 2; i++) {
+        int low = (q[i] & 15) - 8, high = (q[i] >> 4) - 8;
+        sum += low * low + high * high;
     }
     return sum;
 }
@@ -129,10 +117,7 @@ static float scale_of(const struct qvl_mat *m, int64_t row, int64_t k0)
     const struct qvl_coded *c = m->aux;
     if (m->type == QVL_DT_CODED)
         return qvl_coded_scale(c, row, k0 / c->group);
-    if (m->type != QVL_DT_GGML_Q4_0)
-        return qvl_nbits_scale(q, row, k0 / q->block);
-    const unsigned char *p = q4_0_block(m, row, k0);
-    return qvl_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+    return qvl_nbits_scale(q, row, k0 / q->block);
 }
 
 /* One group of one row into its lane of a unit; half 0 or 1. */
@@ -140,16 +125,35 @@ static void convert_group(unsigned char *unit, const struct qvl_mat *m, int64_t 
                           struct qvl_quant_error *sum)
 {
     uint32_t words[QVL_GROUP / 8];
+    unsigned char q[QVL_GROUP / 2], *dst = unit + half * 256 + lane * 4;
     float s = scale_of(m, row, k0);
     uint16_t h = qvl_f32_to_f16(s);
     double d = (double)s - (double)qvl_f16_to_f32(h);
     read_codes(words, m, row, k0);
-    for (int i = 0; i < QVL_GROUP / 8; i++)
-        put(unit + half * 256 + i * 64 + lane * 4, spread(words[i] & 0xffffu) | spread(words[i] >> 16) << 4);
+    for (int i = 0; i < QVL_GROUP / 8; i++) {
+        put(q + 4 * i, spread(words[i] & 0xffffu) | spread(words[i] >> 16) << 4);
+        memcpy(dst + i * 64, q + 4 * i, 4);
+    }
     memcpy(unit + 512 + half * 32 + lane * 2, &h, 2);
-    int e = energy(words);
+    int e = energy(q);
     sum->error += d * d * e;
     sum->norm += (double)s * (double)s * e;
+}
+
+/* The same for Q4_0, whose halves of bytes are sixteen inputs apart: four of inputs k..k+3 and four of k+4..k+7 make a word. Its
+ * scale is q4's. */
+static void convert_q4_0(unsigned char *unit, const unsigned char *block, int lane, int half, struct qvl_quant_error *sum)
+{
+    const unsigned char *qs = block + 2;
+    unsigned char *dst = unit + half * 256 + lane * 4;
+    for (int i = 0; i < 2; i++) {
+        uint32_t a = load32(qs + 8 * i), b = load32(qs + 8 * i + 4);
+        put(dst + i * 64, (a & 0x0f0f0f0fu) | (b & 0x0f0f0f0fu) << 4);
+        put(dst + (i + 2) * 64, (a >> 4 & 0x0f0f0f0fu) | (b & 0xf0f0f0f0u));
+    }
+    memcpy(unit + 512 + half * 32 + lane * 2, block, 2);
+    float s = qvl_f16_to_f32((uint16_t)(block[0] | block[1] << 8));
+    sum->norm += (double)s * (double)s * energy(qs);
 }
 
 struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_t row0, int64_t row1)
@@ -167,7 +171,10 @@ struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_
                 memset(unit + 512, 0, QVL_Q4_UNIT_BYTES - 512);
             }
             for (int r = 0; r < rows && k0 < m->n_in; r++)
-                convert_group(unit, m, row + r, r, half, k0, &sum);
+                if (m->type == QVL_DT_GGML_Q4_0)
+                    convert_q4_0(unit, q4_0_block(m, row + r, k0), r, half, &sum);
+                else
+                    convert_group(unit, m, row + r, r, half, k0, &sum);
             if (half)
                 unit += QVL_Q4_UNIT_BYTES;
         }
