@@ -8,6 +8,7 @@
  * qvl_act. Then each member takes nv panels at a time: expands a block of their inputs into its first-level cache and runs
  * over the tiles, with the f32 sums [tile][mr][nv*16] in its second-level cache. */
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -19,6 +20,7 @@
 #define MIN_TASK     48  /* below this, expanding the weights costs more than balance gains */
 #define BLOCK_GROUPS (QVL_ACT_BLOCK / QVL_GROUP)
 #define BLOCK_UNITS  (QVL_ACT_BLOCK / QVL_UNIT_INPUTS)
+#define COUNTER_BYTES QVL_ALIGN /* of the next task, in front of the chunk: whoever is free takes it */
 
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -97,7 +99,7 @@ size_t qvl_quant_scratch(const struct qvl_quant_kernels *k, int64_t m, int64_t n
         return SIZE_MAX;
     if (!is_few(k, m)) {
         struct plan p = make_plan(k, min_i64(m, CHUNK_TOKENS) + k->mr, n_in);
-        if (qvl_mul_size(&n, p.own, (size_t)n_threads) || qvl_add_size(&n, n, p.chunk.all))
+        if (qvl_mul_size(&n, p.own, (size_t)n_threads) || qvl_add_size(&n, n, p.chunk.all + COUNTER_BYTES))
             return SIZE_MAX;
         need = n > need ? n : need;
     }
@@ -420,9 +422,10 @@ static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, co
     for (int i = 0; i < set_width(set); i++)
         blocks += ceil_div(panels_of(&op[i]), k->nv);
     struct many g = {.k = k, .op = op, .plan = make_plan(k, chunk, w->n_in), .n_unit = ceil_div(w->n_in, QVL_UNIT_INPUTS)};
-    assert(s->bytes >= g.plan.chunk.all + g.plan.own * (size_t)t->n);
-    char *own = (char *)s->mem + g.plan.chunk.all + g.plan.own * (size_t)t->id;
-    g.x = act_mem(s->mem, &g.plan.chunk);
+    assert(s->bytes >= COUNTER_BYTES + g.plan.chunk.all + g.plan.own * (size_t)t->n);
+    atomic_llong *next = s->mem;
+    char *shared = (char *)s->mem + COUNTER_BYTES, *own = shared + g.plan.chunk.all + g.plan.own * (size_t)t->id;
+    g.x = act_mem(shared, &g.plan.chunk);
     g.row = act_mem(own, &g.plan.row);
     g.expanded = (uint8_t *)own + g.plan.row.all;
     g.scales = (float *)(void *)(g.expanded + g.plan.expanded);
@@ -436,11 +439,15 @@ static void many(const struct qvl_team *t, const struct qvl_quant_kernels *k, co
         while (task * k->mr > MIN_TASK && blocks * ceil_div(g.tiles, task) < 4 * (int64_t)t->n)
             task = (task + 1) / 2;
         qvl_team_barrier(t);
+        if (t->id == 0)
+            atomic_store_explicit(next, 0, memory_order_relaxed);
         qvl_team_share(t, g.tiles, 1, &lo, &hi);
         pack_tiles(&g, lo, hi);
         qvl_team_barrier(t);
-        qvl_team_share(t, blocks * ceil_div(g.tiles, task), 1, &lo, &hi);
-        for (int64_t i = lo; i < hi && !qvl_scratch_cancelled(s); i++) {
+        for (;;) {
+            const int64_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+            if (i >= blocks * ceil_div(g.tiles, task) || qvl_scratch_cancelled(s))
+                break;
             const int64_t t0 = i / blocks * task;
             run_block(&g, set, t0, min_i64(t0 + task, g.tiles), i % blocks);
         }
