@@ -125,8 +125,8 @@ static void place_row(const struct act_mem *dst, const struct act_mem *row, cons
 /* First minimum of a panel. */
 static const uint16_t *minima_of(const struct qvl_mat *w, int64_t panel)
 {
-    const char *first = (const char *)w->data + qvl_quant_minima_at(w->n_out, w->n_in);
-    return (const uint16_t *)(const void *)first + panel * ceil_div(w->n_in, QVL_UNIT_INPUTS) * 2 * QVL_PANEL_ROWS;
+    const char *first = (const char *)w->data + (size_t)panel * qvl_quant_panel_bytes(w->type, w->n_in);
+    return (const uint16_t *)(const void *)(first + ceil_div(w->n_in, QVL_UNIT_INPUTS) * QVL_Q4_UNIT_BYTES);
 }
 
 /* ------------------------------------------------------------------ few tokens */
@@ -160,20 +160,18 @@ static int begin_passes(struct pass *pass, const struct qvl_quant_kernels *k, co
     return (int)n;
 }
 
-/* y += minima times terms, panels [p0, p1). */
-static void add_minima(const struct qvl_quant_kernels *k, const struct pass *p, const struct qvl_matmul *op, int64_t p0, int64_t p1)
+/* y += minima times terms. */
+static void add_minima(const struct qvl_quant_kernels *k, const struct pass *p, const struct qvl_matmul *op, int64_t panel)
 {
+    const int64_t n0 = panel * QVL_PANEL_ROWS, n = min_i64(QVL_PANEL_ROWS, op->w->n_out - n0);
     float c[QVL_QUANT_GEMV_MAX * QVL_PANEL_ROWS];
     struct qvl_quant_minima g = {.c = c, .term = p->term, .c_stride = QVL_PANEL_ROWS,
                                  .n_group = ceil_div(op->w->n_in, QVL_UNIT_INPUTS) * 2, .m = p->g.m, .n_panel = 1, .first = 1};
-    for (int64_t panel = p0; panel < p1; panel++) {
-        const int64_t n0 = panel * QVL_PANEL_ROWS, n = min_i64(QVL_PANEL_ROWS, op->w->n_out - n0);
-        g.min = minima_of(op->w, panel);
-        k->minima(&g);
-        for (int j = 0; j < p->g.m; j++)
-            for (int64_t i = 0; i < n; i++)
-                op->y[(p->first + j) * op->y_stride + n0 + i] += c[j * QVL_PANEL_ROWS + i];
-    }
+    g.min = minima_of(op->w, panel);
+    k->minima(&g);
+    for (int j = 0; j < p->g.m; j++)
+        for (int64_t i = 0; i < n; i++)
+            op->y[(p->first + j) * op->y_stride + n0 + i] += c[j * QVL_PANEL_ROWS + i];
 }
 
 /* Panels [p0, p1) of one matrix for the tokens of a pass. */
@@ -188,9 +186,21 @@ static void run_pass(const struct qvl_quant_kernels *k, struct pass *p, const st
     g->add = op->add;
     g->p0 = p0;
     g->p1 = p1;
-    k->gemv[op->w->type == QVL_DT_Q8](g);
-    if (op->w->type == QVL_DT_Q4M)
-        add_minima(k, p, op, p0, p1);
+    if (op->w->type != QVL_DT_Q4M) {
+        k->gemv[op->w->type == QVL_DT_Q8](g);
+        return;
+    }
+    g->p0 = 0; /* panels lie farther apart than those of q4: one at a time, and its minima while they are near */
+    g->p1 = 1;
+    for (int64_t panel = p0; panel < p1; panel++) {
+        const int64_t n0 = panel * QVL_PANEL_ROWS;
+        g->w = (const char *)op->w->data + (size_t)panel * qvl_quant_panel_bytes(QVL_DT_Q4M, op->w->n_in);
+        g->y = op->y + p->first * op->y_stride + n0;
+        g->bias = op->bias ? op->bias + n0 : NULL;
+        g->n_out = op->w->n_out - n0;
+        k->gemv[0](g);
+        add_minima(k, p, op, panel);
+    }
 }
 
 static void gate_pass(const struct qvl_quant_set *set, const struct pass *p, int64_t p0, int64_t p1)
@@ -213,7 +223,7 @@ static void few(const struct qvl_team *t, const struct qvl_quant_kernels *k, con
     const struct qvl_matmul *op = set->op;
     const int64_t n_in = op->w->n_in;
     const size_t own = few_bytes(op->m, n_in);
-    const int64_t panel_bytes = ceil_div(n_in, QVL_UNIT_INPUTS) * (op->w->type == QVL_DT_Q8 ? QVL_Q8_UNIT_BYTES : QVL_Q4_UNIT_BYTES);
+    const int64_t panel_bytes = (int64_t)qvl_quant_panel_bytes(op->w->type, n_in);
     struct pass pass[FEW_TOKENS / QVL_QUANT_GEMV_MAX];
     int64_t all = 0, lo, hi;
     assert(s->bytes >= own * (size_t)t->n);
@@ -302,7 +312,7 @@ static void expand(const struct many *g, int64_t p0, int64_t b)
         uint8_t *dst = g->expanded + v * QVL_ACT_BLOCK * QVL_PANEL_ROWS;
         float *scale = g->scales + v * BLOCK_GROUPS * QVL_PANEL_ROWS;
         if (p0 + v < panels) {
-            const char *src = (const char *)w->data + (size_t)((p0 + v) * g->n_unit + b * BLOCK_UNITS) * unit;
+            const char *src = (const char *)w->data + (size_t)(p0 + v) * qvl_quant_panel_bytes(w->type, w->n_in) + (size_t)(b * BLOCK_UNITS) * unit;
             g->k->expand[kind](dst, scale, src, block_groups(g, b) / 2);
         } else {
             memset(dst, 0, QVL_ACT_BLOCK * QVL_PANEL_ROWS);
@@ -348,7 +358,7 @@ static void gate_sums(const struct many *g, const struct qvl_quant_set *set, int
 static struct qvl_quant_minima task_minima(const struct many *g, int64_t p0, int64_t b)
 {
     const struct qvl_mat *w = g->op->w;
-    struct qvl_quant_minima m = {.c_stride = (int64_t)g->k->nv * QVL_PANEL_ROWS, .panel_stride = g->n_unit * 2 * QVL_PANEL_ROWS,
+    struct qvl_quant_minima m = {.c_stride = (int64_t)g->k->nv * QVL_PANEL_ROWS, .panel_stride = (int64_t)(qvl_quant_panel_bytes(w->type, w->n_in) / sizeof *m.min),
                                  .n_group = block_groups(g, b), .m = g->k->mr, .first = b == 0,
                                  .n_panel = (int)min_i64(g->k->nv, ceil_div(w->n_out, QVL_PANEL_ROWS) - p0)};
     if (w->type == QVL_DT_Q4M)

@@ -13,7 +13,7 @@
  *   q8 unit, 1088 bytes: 2 groups x 8 vectors x 64 bytes, then scales [2][16] f16.
  *       In vector i of a group, lane r holds inputs 4i..4i+3 of row r as q + 128 (unsigned, for dot products that want
  *       one unsigned operand).
- *   q4m: a q4 matrix of the codes u, and behind it the minima [panels][2*ceil(n_in/64) groups][16 rows] f16 (0 beyond the matrix).
+ *   q4m: a panel is that of q4 for the codes u, and behind it its minima [2*ceil(n_in/64) groups][16 rows] f16 (0 beyond the matrix).
  * Inputs beyond the matrix in a group that begins inside have the scale of the group.
  *
  * Activations: int8 with one f32 scale for each block of QVL_ACT_BLOCK inputs (the last may be shorter), largest magnitude
@@ -43,8 +43,12 @@ static inline int qvl_dtype_is_packed(enum qvl_dtype t) { return t == QVL_DT_Q4 
 
 /* Bytes of a packed matrix; 0 on overflow or for another type. */
 size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in);
-/* Where the minima of a QVL_DT_Q4M matrix begin, in bytes; a multiple of 64. */
-size_t qvl_quant_minima_at(int64_t n_out, int64_t n_in);
+/* Bytes of one panel; the sizes must be those of a matrix that qvl_quant_bytes accepts. */
+static inline size_t qvl_quant_panel_bytes(enum qvl_dtype type, int64_t n_in)
+{
+    const size_t unit = type == QVL_DT_Q8 ? QVL_Q8_UNIT_BYTES : type == QVL_DT_Q4 ? QVL_Q4_UNIT_BYTES : QVL_Q4_UNIT_BYTES + QVL_Q4M_MIN_BYTES;
+    return (size_t)((n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS) * unit;
+}
 
 /* Quantises rows [row0, row1) of a full-precision matrix (f32, f16, bf16; `transposed` allowed) into the packed matrix `dst`
  * of w->n_out rows. row0 must be a multiple of 16; row1 too, unless it is n_out. Different ranges may run in parallel.

@@ -34,8 +34,6 @@ size_t qvl_quant_bytes(enum qvl_dtype type, int64_t n_out, int64_t n_in)
     return qvl_mul_size(&n, panels, units) || qvl_mul_size(&n, n, unit) || n > PTRDIFF_MAX ? 0 : n;
 }
 
-size_t qvl_quant_minima_at(int64_t n_out, int64_t n_in) { return qvl_quant_bytes(QVL_DT_Q4, n_out, n_in); }
-
 size_t qvl_quant_work_bytes(int64_t n_in)
 {
     (void)n_in;
@@ -95,10 +93,10 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
     struct qvl_quant_error total = {0};
     const size_t unit = unit_bytes(type);
     const int64_t n_units = units_of(w->n_in);
-    uint16_t *minima = (uint16_t *)(void *)((unsigned char *)dst + qvl_quant_minima_at(w->n_out, w->n_in));
     assert(row0 % QVL_PANEL_ROWS == 0 && (row1 % QVL_PANEL_ROWS == 0 || row1 == w->n_out) && row1 <= w->n_out);
     for (int64_t row = row0; row < row1; row += QVL_PANEL_ROWS) {
-        unsigned char *out = (unsigned char *)dst + (size_t)(row / QVL_PANEL_ROWS * n_units) * unit;
+        unsigned char *out = (unsigned char *)dst + (size_t)(row / QVL_PANEL_ROWS) * qvl_quant_panel_bytes(type, w->n_in);
+        uint16_t *minima = (uint16_t *)(void *)(out + (size_t)n_units * unit); /* q4m */
         const int64_t rows = row1 - row < QVL_PANEL_ROWS ? row1 - row : QVL_PANEL_ROWS;
         for (int64_t u = 0; u < n_units; u++, out += unit)
             for (int half = 0; half < 2; half++) {
@@ -115,7 +113,7 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
                 }
                 if (type == QVL_DT_Q4M)
                     qvl_quant_pack_q4m(g, (int)(k0 >= w->n_in ? 0 : w->n_in - k0 < QVL_GROUP ? w->n_in - k0 : QVL_GROUP),
-                                       minima + ((row / QVL_PANEL_ROWS * n_units + u) * 2 + half) * QVL_PANEL_ROWS);
+                                       minima + (u * 2 + half) * QVL_PANEL_ROWS);
                 else
                     k->quant->pack_group[type == QVL_DT_Q8](g);
                 put_group(out, type, half, g);
@@ -131,7 +129,7 @@ void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row)
     const enum qvl_dtype type = packed->type;
     const int64_t n_units = units_of(packed->n_in);
     const size_t unit = unit_bytes(type), bytes = group_bytes(type);
-    const unsigned char *p = (const unsigned char *)packed->data + (size_t)(row / QVL_PANEL_ROWS * n_units) * unit;
+    const unsigned char *p = (const unsigned char *)packed->data + (size_t)(row / QVL_PANEL_ROWS) * qvl_quant_panel_bytes(type, packed->n_in);
     const size_t r = (size_t)(row % QVL_PANEL_ROWS);
     for (int64_t k0 = 0; k0 < packed->n_in; k0 += QVL_GROUP) {
         const size_t half = (size_t)(k0 / QVL_GROUP % 2);
@@ -142,8 +140,7 @@ void qvl_quant_row(float *dst, const struct qvl_mat *packed, int64_t row)
         const float s = qvl_f16_to_f32(h);
         float m = 0;
         if (type == QVL_DT_Q4M) {
-            const unsigned char *minima = (const unsigned char *)packed->data + qvl_quant_minima_at(packed->n_out, packed->n_in);
-            memcpy(&h, minima + ((size_t)(row / QVL_PANEL_ROWS * n_units * 2 + k0 / QVL_GROUP) * QVL_PANEL_ROWS + r) * 2, 2);
+            memcpy(&h, p + (size_t)n_units * unit + ((size_t)(k0 / QVL_GROUP) * QVL_PANEL_ROWS + r) * 2, 2);
             m = qvl_f16_to_f32(h);
         }
         for (int64_t i = 0; i < n; i++) {

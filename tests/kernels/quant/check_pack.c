@@ -300,7 +300,7 @@ static void check_grid(struct qcheck *c, int64_t n_out, int64_t n_in, enum grid 
     for (int64_t r = 0; r < n_out; r++) {
         qvl_quant_row(row, &to, r);
         for (int64_t k = 0; k < n_in; k++) {
-            const double s = half_value(stored_scale(dst.p, 2, n_in, r, k)), m = half_value(stored_min(dst.p, n_out, n_in, r, k));
+            const double s = half_value(stored_scale(dst.p, 2, n_in, r, k)), m = half_value(stored_min(dst.p, n_in, r, k));
             const double d = x[r * n_in + k] - (s * stored_code(dst.p, 2, n_in, r, k) + m), w = weighted ? (double)importance[k] : 1;
             /* f16 keeps 11 bits: 2^-11 of the minimum, twice that of 15 steps for a scale that is not f16, and half a step off the grid */
             const double limit = grid == F16_MINIMUM ? fabs(x[r * n_in + k]) * 0x1p-22

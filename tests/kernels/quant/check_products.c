@@ -53,7 +53,7 @@ static void fill_weights(struct qcheck *c, void *packed, const struct product *p
             set_scale(packed, p->kind, p->n_in, r, k, inside ? s : 0);
             if (p->kind == 2) {
                 uint16_t m = qvl_f32_to_f16(p->content == SATURATED ? -60000.0f : 0.1f * next_normal(c));
-                set_min(packed, p->n_out, p->n_in, r, k, inside ? p->content == BAD && r % 7 == 3 && k == 32 ? 0xfc00 : m : 0);
+                set_min(packed, p->n_in, r, k, inside ? p->content == BAD && r % 7 == 3 && k == 32 ? 0xfc00 : m : 0);
             }
         }
 }
@@ -130,7 +130,7 @@ static void check_product(struct qcheck *c, const struct product *p)
             v = p->bias ? v + bias[n] : v;
             *y = p->add ? *y + v : v;
             if (p->kind == 2)
-                *y += expected_minima(w.p, p->n_out, p->n_in, n, q, scale);
+                *y += expected_minima(w.p, p->n_in, n, q, scale);
         }
     }
     for (int team = 0; team < 3; team++) {
@@ -221,13 +221,13 @@ static void check_accuracy(struct qcheck *c)
                 double weight = half_value(stored_scale(w.p, kind, N_IN, n, k)) *
                                 (stored_code(w.p, kind, N_IN, n, k) - code_offset(kind));
                 if (kind == 2)
-                    weight += half_value(stored_min(w.p, N_OUT, N_IN, n, k));
+                    weight += half_value(stored_min(w.p, N_IN, n, k));
                 sum += weight * scale[k / 256] * q[k];
                 exact += weight * x[k];
                 size += weight * weight;
             }
             double got = expected_sum(w.p, kind, N_IN, n, q, scale) +
-                         (kind == 2 ? expected_minima(w.p, N_OUT, N_IN, n, q, scale) : 0);
+                         (kind == 2 ? expected_minima(w.p, N_IN, n, q, scale) : 0);
             expect(c, fabs(got - sum) <= 1e-6 * sqrt(size) * 3, "the order of sums loses %g of %g", fabs(got - sum), sum);
             expect(c, fabs(got - exact) <= 0.05 * sqrt(size), "int8 activations are off by %g of %g", fabs(got - exact),
                    sqrt(size));

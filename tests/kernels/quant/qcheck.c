@@ -73,7 +73,8 @@ void guard_close(struct qcheck *c, struct guarded *g, const char *what)
 static size_t unit_at(int kind, int64_t n_in, int64_t row, int64_t col)
 {
     size_t per_panel = (size_t)((n_in + 63) / 64), unit = kind == 1 ? 16 * 64 + 2 * 16 * 2 : 16 * 64 / 2 + 2 * 16 * 2;
-    return ((size_t)(row / 16) * per_panel + (size_t)(col / 64)) * unit;
+    size_t minima = kind == 2 ? per_panel * 2 * 16 * 2 : 0; /* behind each panel */
+    return (size_t)(row / 16) * (per_panel * unit + minima) + (size_t)(col / 64) * unit;
 }
 
 /* Byte of a code; for q4 `high` tells which nibble. */
@@ -125,27 +126,26 @@ double half_value(uint16_t h)
 
 size_t stored_bytes(int kind, int64_t n_out, int64_t n_in)
 {
-    size_t minima = kind == 2 ? (size_t)((n_in + 63) / 64) * 2 * 16 * 2 : 0;
-    return (size_t)((n_out + 15) / 16) * (unit_at(kind, n_in, 16, 0) + minima);
+    return (size_t)((n_out + 15) / 16) * unit_at(kind, n_in, 16, 0);
 }
 
 int code_offset(int kind) { return kind == 1 ? 128 : kind == 0 ? 8 : 0; }
 
-static size_t min_at(int64_t n_out, int64_t n_in, int64_t row, int64_t col)
+static size_t min_at(int64_t n_in, int64_t row, int64_t col)
 {
-    int64_t groups = (n_in + 63) / 64 * 2;
-    return stored_bytes(0, n_out, n_in) + (size_t)((row / 16 * groups + col / 32) * 16 + row % 16) * 2;
+    size_t codes = (size_t)((n_in + 63) / 64) * (16 * 64 / 2 + 2 * 16 * 2);
+    return unit_at(2, n_in, row / 16 * 16, 0) + codes + (size_t)(col / 32 * 16 + row % 16) * 2;
 }
 
-uint16_t stored_min(const void *packed, int64_t n_out, int64_t n_in, int64_t row, int64_t col)
+uint16_t stored_min(const void *packed, int64_t n_in, int64_t row, int64_t col)
 {
-    const unsigned char *p = (const unsigned char *)packed + min_at(n_out, n_in, row, col);
+    const unsigned char *p = (const unsigned char *)packed + min_at(n_in, row, col);
     return (uint16_t)(p[0] | p[1] << 8);
 }
 
-void set_min(void *packed, int64_t n_out, int64_t n_in, int64_t row, int64_t col, uint16_t half)
+void set_min(void *packed, int64_t n_in, int64_t row, int64_t col, uint16_t half)
 {
-    unsigned char *p = (unsigned char *)packed + min_at(n_out, n_in, row, col);
+    unsigned char *p = (unsigned char *)packed + min_at(n_in, row, col);
     p[0] = (unsigned char)half;
     p[1] = (unsigned char)(half >> 8);
 }
@@ -187,7 +187,7 @@ float expected_sum(const void *packed, int kind, int64_t n_in, int64_t row, cons
     return c;
 }
 
-float expected_minima(const void *packed, int64_t n_out, int64_t n_in, int64_t row, const int8_t *q, const float *scale)
+float expected_minima(const void *packed, int64_t n_in, int64_t row, const int8_t *q, const float *scale)
 {
     float e = 0;
     for (int64_t g = 0; g < (n_in + 63) / 64 * 64; g += 32) {
@@ -195,7 +195,7 @@ float expected_minima(const void *packed, int64_t n_out, int64_t n_in, int64_t r
         for (int64_t k = g; k < n_in && k < g + 32; k++)
             sum += q[k];
         volatile float term = g < n_in ? scale[g / 256] * (float)sum : scale[(n_in - 1) / 256] * 0.0f;
-        e = fmaf((float)half_value(stored_min(packed, n_out, n_in, row, g)), term, e);
+        e = fmaf((float)half_value(stored_min(packed, n_in, row, g)), term, e);
     }
     return e;
 }

@@ -35,8 +35,8 @@ int stored_code(const void *packed, int kind, int64_t n_in, int64_t row, int64_t
 uint16_t stored_scale(const void *packed, int kind, int64_t n_in, int64_t row, int64_t col);
 void set_code(void *packed, int kind, int64_t n_in, int64_t row, int64_t col, int u);
 void set_scale(void *packed, int kind, int64_t n_in, int64_t row, int64_t col, uint16_t half);
-uint16_t stored_min(const void *packed, int64_t n_out, int64_t n_in, int64_t row, int64_t col); /* q4m */
-void set_min(void *packed, int64_t n_out, int64_t n_in, int64_t row, int64_t col, uint16_t half);
+uint16_t stored_min(const void *packed, int64_t n_in, int64_t row, int64_t col); /* q4m */
+void set_min(void *packed, int64_t n_in, int64_t row, int64_t col, uint16_t half);
 int code_offset(int kind);
 double half_value(uint16_t h);
 /* Bytes of a packed matrix by the same description. */
@@ -47,7 +47,7 @@ void expected_row(int8_t *q, float *scale, const float *x, int64_t n_in);
 /* One element of the product, in the order of the header. */
 float expected_sum(const void *packed, int kind, int64_t n_in, int64_t row, const int8_t *q, const float *scale);
 /* What the minima of q4m add to it. */
-float expected_minima(const void *packed, int64_t n_out, int64_t n_in, int64_t row, const int8_t *q, const float *scale);
+float expected_minima(const void *packed, int64_t n_in, int64_t row, const int8_t *q, const float *scale);
 /* Equal bits, or both NaN. */
 int same_float(float a, float b);
 
