@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/pages.h"
 #include "decoder/moe.h"
+#include "decoder/refine.h"
 #include "kernels/quant.h"
 #include "kernels/rotary.h"
 #include "model/foreign.h"
@@ -41,6 +42,8 @@ struct qvl_decoder {
     int32_t *row_index;      /* [n] its index within the picture's features */
     const struct qvl_vision_features **row_of; /* [n] */
     struct qvl_moe moe;
+    struct qvl_refine refine;
+    int refines;             /* the best logits come from the full-precision table */
     struct qvl_scratch scratch;
 };
 
@@ -82,6 +85,7 @@ static void layout(struct qvl_decoder *d, struct qvl_arena *a, int n_threads)
     d->row = qvl_arena_take(a, n, sizeof *d->row);
     d->row_of = qvl_arena_take(a, n, sizeof *d->row_of);
     d->row_index = qvl_arena_take(a, n, sizeof *d->row_index);
+    qvl_refine_take(&d->refine, a, n_threads);
     if (c->n_expert)
         qvl_moe_take(&d->moe, a, c, d->p.n_chunk);
     d->scratch.bytes = scratch_bytes(&d->p, n_threads);
@@ -146,6 +150,7 @@ int qvl_decoder_open(struct qvl_decoder **out, const struct qvl_decoder_params *
     else
         qvl_rotary_frequencies(d->inv, c->d_head, c->rope_theta);
     rope_axes(d->axis, c);
+    d->refines = c->tied && qvl_refine_can(&p->weights->head, &p->weights->embed, p->kernels);
     *out = d;
     return 0;
 }
@@ -337,7 +342,10 @@ static void head(const struct step *s, const struct qvl_team *t)
         qvl_trace_add(s->trace, QVL_DT_F32, d->h, s->n, D, "text.norm");
     for (int64_t at = s->n - s->n_logits; at < s->n; at += LOGIT_ROWS) {
         int64_t m = s->n - at < LOGIT_ROWS ? s->n - at : LOGIT_ROWS;
-        matmul(d, t, s->logits + (at - (s->n - s->n_logits)) * V, d->h + at * D, m, &w->head, 0);
+        float *logits = s->logits + (at - (s->n - s->n_logits)) * V;
+        matmul(d, t, logits, d->h + at * D, m, &w->head, 0);
+        for (int64_t i = 0; i < m && d->refines; i++)
+            qvl_refine_run(t, d->p.kernels, &d->refine, &w->embed, logits + i * V, d->h + (at + i) * D);
     }
 }
 
