@@ -208,7 +208,8 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
         {.name = "inspect",
          .usage = "qvl inspect PATH [--json]",
          .brief = "what is in a model folder or a tensor file, and the memory it needs",
-         .text = "PATH is a model folder or a safetensors file (a trace or a golden, too). Weights are not loaded.",
+         .text = "PATH is a model folder, a .gguf file (a half or a shard, too), an .onnx file or its folder, or a safetensors file (a trace or a "
+                 "golden, too). Weights are not loaded.",
          .examples = "qvl inspect models/tiny\n"
                      "qvl inspect out.safetensors --json\n",
          .min_args = 1,

@@ -19,7 +19,10 @@
  *   problem          null, or why the folder's weights cannot be used although the configuration can
  * A tensor file, or a folder of tensor files without config.json:
  *   name, path, format, file_bytes, metadata {key: text}, parameters, tensor_count, types, warnings,
- *   tensors          [{name, type, shape, bytes, offset}] and, in folders, file */
+ *   tensors          [{name, type, shape, bytes, offset}] and, in folders, file
+ * A GGUF file also, in front of these: kind, shards (their number), text, generation, memory and vision_file (what lies beside it), or
+ *   vision, image and text_width (of the decoder it goes with); problem, missing.
+ * An .onnx file, or a folder of ONNX Runtime GenAI: inspect_onnx.c. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -32,11 +35,14 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "cpu/cpu.h"
+#include "engine/inspect_parts.h"
 #include "formats/gguf.h"
 #include "formats/tensor_source.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
 #include "model/gguf_model.h"
+#include "model/gguf_parts.h"
+#include "model/onnx_model.h"
 #include "model/quantised.h"
 #include "model/weights.h"
 #include "text/chat.h"
@@ -67,7 +73,7 @@ static void push(struct builder *b, json_t *list, json_t *value)
 static json_t *number(uint64_t v) { return json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v); }
 
 /* File names need not be UTF-8; JSON must be. */
-static json_t *text(const char *s)
+json_t *qvl_inspect_text(const char *s)
 {
     json_t *v = json_string(s);
     if (v)
@@ -80,6 +86,8 @@ static json_t *text(const char *s)
     qvl_mem_free(copy);
     return v;
 }
+
+static json_t *text(const char *s) { return qvl_inspect_text(s); }
 
 /* What was read as float (0.7f) is written as it was spelled (0.7). */
 static json_t *real(double v)
@@ -501,15 +509,107 @@ static int describe_tensors(struct builder *b, json_t *root, const char *path)
 
 /* ---------------------------------------------------------------- GGUF */
 
+/* Shards by their names: those that are not there go into `missing`. Returns the number of shards, 0 when the file says nonsense. */
+static int put_shards(struct builder *b, json_t *missing, const struct qvl_gguf *g, const char *path)
+{
+    int n, no;
+    if (qvl_gguf_i32(g, "split.count", 1, 99999, 1, &n, NULL) || qvl_gguf_i32(g, "split.no", 0, n - 1, 0, &no, NULL))
+        return 0;
+    char own[32];
+    snprintf(own, sizeof own, "-%05d-of-%05d.gguf", no + 1, n);
+    size_t len = strlen(path), tail = strlen(own);
+    if (n == 1 || len < tail || strcmp(path + len - tail, own) != 0)
+        return n;
+    for (int i = 0; i < n && !b->failed; i++) {
+        char *other = qvl_strndup(path, len);
+        if (!other) {
+            b->failed = 1;
+            return n;
+        }
+        snprintf(other + len - tail, tail + 1, "-%05d-of-%05d.gguf", i + 1, n);
+        if (!qvl_file_exists(other))
+            push(b, missing, text(qvl_path_base(other)));
+        qvl_mem_free(other);
+    }
+    return n;
+}
+
+static uint64_t tensor_bytes(const struct qvl_tensors *t, uint64_t *n_params)
+{
+    uint64_t bytes = 0;
+    *n_params = 0;
+    for (size_t i = 0; i < qvl_tensors_count(t); i++) {
+        bytes += qvl_tensors_at(t, i)->bytes;
+        *n_params += elements(qvl_tensors_at(t, i));
+    }
+    return bytes;
+}
+
+/* The decoder's configuration and memory (with its matrices as bf16), and whether a vision half lies beside it. */
+static int gguf_text_half(struct builder *b, json_t *root, json_t *missing, const char *path, qvl_err *err)
+{
+    struct qvl_gguf_model m;
+    char *mmproj = NULL;
+    uint64_t n_params;
+    QVL_TRY(qvl_gguf_model_open_text(&m, path, 1, err));
+    int single = qvl_gguf_has(m.text, m.config.moe ? "qwen3vlmoe.vision.block_count" : "qwen3vl.vision.block_count"), rc = 0;
+    uint64_t bytes = tensor_bytes(qvl_gguf_tensors(m.text), &n_params);
+    put(b, root, "kind", text(single ? "text decoder and vision encoder in one file" : "text decoder"));
+    put_text(b, root, &m.config.text);
+    put_generation(b, root, &m.config);
+    put_memory(b, root, &m.config, bytes, bytes < 2 * n_params ? 2 * n_params : 0);
+    if (!single)
+        rc = qvl_gguf_find_mmproj(&mmproj, path, m.config.text.d_model, err);
+    if (rc == 0 && !single)
+        put(b, root, "vision_file", mmproj ? text(qvl_path_base(mmproj)) : json_null());
+    if (rc == 0 && !single && !mmproj)
+        push(b, missing, text("the vision half (mmproj-*.gguf)"));
+    qvl_mem_free(mmproj);
+    qvl_gguf_model_close(&m);
+    return rc;
+}
+
+static int gguf_vision_half(struct builder *b, json_t *root, const char *path, const struct qvl_gguf *g, qvl_err *err)
+{
+    struct qvl_gguf_model m;
+    int width;
+    QVL_TRY(qvl_gguf_i32(g, "clip.vision.projection_dim", 1, 1 << 20, QVL_GGUF_REQUIRED, &width, err));
+    QVL_TRY(qvl_gguf_model_open_vision(&m, path, width, err));
+    put(b, root, "kind", text("vision encoder (mmproj)"));
+    put_vision(b, root, &m.config.vision);
+    put_image(b, root, &m.config);
+    put(b, root, "text_width", json_integer(width));
+    qvl_gguf_model_close(&m);
+    return 0;
+}
+
 /* One file with all its keys, whatever it is part of. */
 static int describe_gguf_file(struct builder *b, json_t *root, const char *path)
 {
     struct qvl_gguf *g = NULL;
-    QVL_TRY(qvl_gguf_open_alone(&g, path, b->err));
-    put_name(b, root, path, "gguf");
-    put_tensor_list(b, root, qvl_gguf_tensors(g));
+    struct qvl_gguf_text arch = {0};
+    qvl_err problem = {0};
+    json_t *missing = json_array();
+    int rc = qvl_gguf_open_alone(&g, path, b->err);
+    if (rc == 0) {
+        put_name(b, root, path, "gguf");
+        int n = put_shards(b, missing, g, path), whole = n && !json_array_size(missing);
+        if (n > 1)
+            put(b, root, "shards", json_integer(n));
+        int half = qvl_gguf_string(g, "general.architecture", &arch, &problem);
+        if (half == 0 && qvl_gguf_text_is(arch, "clip"))
+            half = gguf_vision_half(b, root, path, g, &problem);
+        else if (half == 0 && whole)
+            half = gguf_text_half(b, root, missing, path, &problem);
+        if (half == QVL_E_NOMEM)
+            rc = qvl_fail(b->err, half, "%s", problem.msg);
+        put(b, root, "problem", half ? text(problem.msg) : json_null());
+        put(b, root, "missing", json_incref(missing));
+        put_tensor_list(b, root, qvl_gguf_tensors(g));
+    }
+    json_decref(missing);
     qvl_gguf_close(&g);
-    return 0;
+    return rc;
 }
 
 static void gguf_thinking(struct builder *b, json_t *root, const struct qvl_gguf *g, json_t *warnings)
@@ -566,6 +666,8 @@ static int describe_folder(struct builder *b, json_t *root, const char *dir)
     int rc;
     if (qvl_gguf_model_is(dir))
         return describe_gguf_model(b, root, dir);
+    if (!in_folder(b, dir, "config.json") && qvl_onnx_model_is(dir))
+        return qvl_inspect_onnx(root, dir, b->err);
     if (!in_folder(b, dir, "config.json") && !b->failed) {
         rc = describe_tensors(b, root, dir);
         if (rc != QVL_E_NOTFOUND)
@@ -590,6 +692,7 @@ int qvl_inspect(const char *path, char **json, qvl_err *err)
         return qvl_fail_nomem(err, 0, "a description");
     rc = qvl_dir_exists(path) ? describe_folder(&b, root, path)
          : qvl_gguf_is(path)  ? describe_gguf_file(&b, root, path)
+         : qvl_onnx_model_is(path) ? qvl_inspect_onnx(root, path, err)
                               : describe_tensors(&b, root, path);
     if (!rc && !b.failed)
         dump = json_dumps(root, JSON_INDENT(2));

@@ -67,6 +67,18 @@ int qvl_onnx_open(struct qvl_onnx **out, const char *path, qvl_err *err)
     return rc;
 }
 
+int qvl_onnx_open_listed(struct qvl_onnx **out, const char *path, qvl_err *err)
+{
+    int rc = begin(out, path, err);
+    if (rc == 0) {
+        (*out)->listed = 1;
+        rc = from_path(*out, path, err);
+    }
+    if (rc < 0)
+        qvl_onnx_close(out);
+    return rc;
+}
+
 int qvl_onnx_open_memory(struct qvl_onnx **out, const void *data, size_t size, const void *external, size_t external_size,
                          const char *what, qvl_err *err)
 {

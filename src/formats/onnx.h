@@ -36,6 +36,9 @@ struct qvl_onnx; /* immutable after open, safe to read from several threads */
 
 /* Maps the model and its external files, which must not be shortened meanwhile (see qvl_safetensors_open). */
 int qvl_onnx_open(struct qvl_onnx **out, const char *path, qvl_err *err);
+/* The same to look at the graph alone: external files may be missing or too short, and tensors that would lie there have no data but
+ * say file, offset and bytes all the same. Nothing else may be done with it. */
+int qvl_onnx_open_listed(struct qvl_onnx **out, const char *path, qvl_err *err);
 /* From memory (borrowed): every external file is `external`. For tests and fuzzing. */
 int qvl_onnx_open_memory(struct qvl_onnx **out, const void *data, size_t size, const void *external, size_t external_size,
                          const char *what, qvl_err *err);

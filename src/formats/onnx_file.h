@@ -10,6 +10,7 @@
 struct qvl_onnx {
     struct qvl_tensors *tensors;       /* files[0] is the model, the others are external */
     char *folder;                      /* of the model; NULL in memory */
+    int listed;                        /* external files may be missing or short: their tensors have no data */
     const void *external;              /* in memory: every external file */
     size_t external_size;
     struct qvl_onnx_node *nodes;

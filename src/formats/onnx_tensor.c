@@ -169,7 +169,7 @@ static int external_file(struct qvl_onnx *o, const char *name, struct qvl_tensor
         f = qvl_tensors_add_file(o->tensors, path);
         if (!f)
             rc = qvl_fail_nomem(err, sizeof *f, "file");
-        else if (o->folder)
+        else if (o->folder && !(o->listed && !qvl_file_exists(path)))
             rc = qvl_map_open(&f->map, path, err);
         if (rc == 0) {
             f->data = o->folder ? f->map.data : o->external;
@@ -179,6 +179,18 @@ static int external_file(struct qvl_onnx *o, const char *name, struct qvl_tensor
     qvl_mem_free(path);
     *out = f;
     return rc;
+}
+
+/* Where a tensor of an incomplete file would be. */
+static int take_place(struct proto *p, const struct qvl_tensor_file *f, uint64_t offset, qvl_err *err)
+{
+    struct qvl_tensor *t = &p->t;
+    if (offset > INT64_MAX / 2 || t->bytes > INT64_MAX / 2)
+        return qvl_fail(err, QVL_E_LIMIT, "%s: tensor %s: external_data: too large", t->file, t->name);
+    t->file = f->path;
+    t->offset = offset;
+    t->data = NULL;
+    return 0;
 }
 
 static int take_external(struct qvl_onnx *o, struct proto *p, int known, qvl_err *err)
@@ -201,6 +213,8 @@ static int take_external(struct qvl_onnx *o, struct proto *p, int known, qvl_err
     if (p->offset.number)
         QVL_TRY(read_number(p, &p->offset, "offset", &offset, err));
     QVL_TRY(external_file(o, name, &f, err));
+    if (o->listed && (offset > f->size || t->bytes > f->size - offset))
+        return take_place(p, f, offset, err);
     if (offset > f->size)
         return qvl_fail(err, QVL_E_FORMAT, "%s: tensor %s: begins at byte %llu of %s, which has %zu bytes", t->file, t->name,
                         (unsigned long long)offset, f->path, f->size);

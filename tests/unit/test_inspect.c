@@ -205,6 +205,109 @@ static void incomplete_folders(void **state)
     assert_int_equal(fails(root, "web page"), QVL_E_FORMAT);
 }
 
+#define MODELS QVL_SOURCE_DIR "/tests/golden/models/"
+#define ONNX QVL_SOURCE_DIR "/tests/data/onnx/"
+
+static const json_t *row(const json_t *o, const char *list, size_t i)
+{
+    const json_t *v = json_array_get(at(o, list), i);
+    if (!v)
+        fail_msg("no %s[%zu]", list, i);
+    return v;
+}
+
+/* The decoder of untied-f32: 2 layers, width 48, 3 and 1 heads of 48, 72 wide inside, 384 tokens. */
+static void onnx_folders(void **state)
+{
+    enum { LAYER = 2 * 144 * 48 + 2 * 48 * 48 + 3 * 72 * 48, TABLE = 384 * 48 };
+    json_t *o = inspect(ONNX "mixed");
+    json_int_t weights = 0, matrices = 0;
+    (void)state;
+    assert_string_equal(str(o, "format"), "onnx");
+    assert_int_equal(num(o, "decoder.layers"), 2);
+    assert_int_equal(num(o, "decoder.vocabulary"), 384);
+    for (size_t i = 0; i < json_array_size(at(o, "quantised")); i++) {
+        const json_t *r = row(o, "quantised", i);
+        assert_string_equal(str(r, "operator"), "MatMulNBits");
+        assert_string_equal(str(r, "block"), "32");
+        assert_string_equal(str(r, "zero_points"), "codes");
+        weights += num(r, "weights");
+        matrices += num(r, "matrices");
+    }
+    assert_int_equal(matrices, 2 * 7 + 1);
+    assert_int_equal(weights, 2 * LAYER + TABLE);
+    assert_int_equal(num(o, "graph.weights"), weights + TABLE);
+    assert_int_equal(num(o, "memory.packed_q8_bytes"), num(o, "graph.weights") / 32 * 34);
+    assert_int_equal(num(o, "memory.kv_token_bf16_bytes"), 2 * 2 * 48 * 2);
+    assert_int_equal(json_array_size(at(o, "missing")), 0);
+    assert_string_equal(str(row(o, "files", 1), "state"), "complete");
+    assert_int_equal(num(row(o, "files", 1), "needed_bytes"), file_size(ONNX "mixed/model.onnx.data"));
+    json_decref(o);
+    o = inspect(ONNX "shared");
+    assert_string_equal(str(row(o, "quantised", 0), "zero_points"), "none");
+    json_decref(o);
+}
+
+static void onnx_files_that_are_not_there(void **state)
+{
+    (void)state;
+    shell("cp " ONNX "mixed/model.onnx .");
+    char path[128];
+    snprintf(path, sizeof path, "%s/model.onnx", root);
+    json_t *o = inspect(path);
+    assert_string_equal(str(row(o, "files", 1), "state"), "missing");
+    assert_int_equal(num(row(o, "files", 1), "needed_bytes"), file_size(ONNX "mixed/model.onnx.data"));
+    assert_string_equal(json_string_value(row(o, "missing", 0)), "model.onnx.data");
+    assert_string_equal(json_string_value(row(o, "missing", 1)), "genai_config.json");
+    assert_int_equal(num(o, "graph.nodes"), 55);
+    json_decref(o);
+    shell("head -c 1000 " ONNX "mixed/model.onnx.data > model.onnx.data && cp " ONNX "mixed/genai_config.json .");
+    o = inspect(root);
+    assert_string_equal(str(row(o, "files", 1), "state"), "incomplete");
+    assert_int_equal(num(row(o, "files", 1), "bytes"), 1000);
+    assert_int_equal(json_array_size(at(o, "missing")), 1);
+    json_decref(o);
+    shell("head -c 1000 " ONNX "mixed/model.onnx > model.onnx");
+    assert_int_equal(fails(path, "model.onnx"), QVL_E_FORMAT);
+}
+
+/* Halves and shards of GGUF models say what they are and what they lack. */
+static void gguf_files(void **state)
+{
+    char path[128];
+    json_t *o = inspect(MODELS "gguf-kmix/Tiny-Q4_K_M.gguf");
+    (void)state;
+    assert_string_equal(str(o, "kind"), "text decoder");
+    assert_string_equal(str(o, "vision_file"), "mmproj-Tiny-F16.gguf");
+    assert_int_equal(num(o, "text.layers"), 2);
+    assert_int_equal(json_array_size(at(o, "missing")), 0);
+    assert_true(num(o, "memory.needed_bytes") > num(o, "memory.kv_context_bytes"));
+    json_decref(o);
+    o = inspect(MODELS "gguf-kmix/mmproj-Tiny-F16.gguf");
+    assert_string_equal(str(o, "kind"), "vision encoder (mmproj)");
+    assert_int_equal(num(o, "vision.layers"), 2);
+    assert_int_equal(num(o, "text_width"), 256);
+    json_decref(o);
+    o = inspect(MODELS "gguf-single/model.gguf");
+    assert_string_equal(str(o, "kind"), "text decoder and vision encoder in one file");
+    json_decref(o);
+    o = inspect(MODELS "gguf-moe/Tiny-Q4_K_M-00002-of-00002.gguf"); /* the configuration is in the first */
+    assert_int_equal(num(o, "shards"), 2);
+    assert_int_equal(num(o, "text.experts"), 4);
+    json_decref(o);
+    shell("cp " MODELS "gguf-moe/Tiny-Q4_K_M-00002-of-00002.gguf . && cp " MODELS "gguf-kmix/Tiny-Q4_K_M.gguf alone.gguf");
+    snprintf(path, sizeof path, "%s/Tiny-Q4_K_M-00002-of-00002.gguf", root);
+    o = inspect(path);
+    assert_string_equal(json_string_value(row(o, "missing", 0)), "Tiny-Q4_K_M-00001-of-00002.gguf");
+    assert_true(num(o, "tensor_count") > 0);
+    json_decref(o);
+    snprintf(path, sizeof path, "%s/alone.gguf", root);
+    o = inspect(path);
+    assert_true(json_is_null(at(o, "vision_file")));
+    assert_int_equal(json_array_size(at(o, "missing")), 1);
+    json_decref(o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +315,9 @@ int main(void)
         cmocka_unit_test(mixture_and_shards),
         cmocka_unit_test(tensor_file),
         cmocka_unit_test_setup_teardown(incomplete_folders, make_root, remove_root),
+        cmocka_unit_test(onnx_folders),
+        cmocka_unit_test_setup_teardown(onnx_files_that_are_not_there, make_root, remove_root),
+        cmocka_unit_test_setup_teardown(gguf_files, make_root, remove_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
