@@ -48,9 +48,10 @@ int qvl_coded_mlx(struct qvl_coded *q, const struct qvl_coded_parts *p, qvl_err 
         snprintf(expected, sizeof expected, "[%lld,%lld*bits/32] U32 of 2, 3, 4, 5, 6 or 8 bits", (long long)p->n_out, (long long)k);
         return qvl_coded_wrong(p, w, expected, err);
     }
-    QVL_TRY(qvl_coded_matrix(p, w, QVL_DT_U32, p->n_out, words, err));
-    if (groups < 1 || k % groups) {
-        snprintf(expected, sizeof expected, "[%lld,G] with groups that divide %lld inputs", (long long)p->n_out, (long long)k);
+    QVL_TRY(qvl_coded_matrix(p, w, QVL_DT_U32, p->n_out, p->bits ? k * p->bits / 32 : words, err));
+    if (groups < 1 || k % groups || (p->group > 0 && k / groups != p->group)) {
+        snprintf(expected, sizeof expected, "[%lld,G] with groups of %lld inputs%s", (long long)p->n_out,
+                 (long long)(p->group > 0 ? p->group : k), p->group > 0 ? "" : " or a part of them");
         return qvl_coded_wrong(p, s, expected, err);
     }
     q->bits = (int)bits;

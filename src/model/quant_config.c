@@ -167,13 +167,18 @@ static int bitsandbytes(struct qvl_quant_config *q, const struct qvl_fields *f)
     return 0;
 }
 
-/* Objects of modules ("a.b.c": {...} or false) stand beside the three fields: shapes tell what they say. */
+/* Objects of modules ("a.b.c": {...} or false) may stand beside the three fields; then shapes tell. */
 static int mlx(struct qvl_quant_config *q, const struct qvl_fields *f)
 {
-    const char *mode;
+    const char *mode, *key;
+    json_t *value;
     QVL_TRY(choice(f, "mode", "affine", "affine mxfp4 nvfp4 mxfp8", &mode));
     snprintf(q->format, sizeof q->format, "%s", mode);
-    return bits_and_group(q, f, "bits", 0);
+    QVL_TRY(bits_and_group(q, f, "bits", 0));
+    json_object_foreach((json_t *)f->obj, key, value)
+        if (json_is_object(value) && json_object_size(value))
+            q->bits = q->group = 0;
+    return 0;
 }
 
 int qvl_quant_config_parse(struct qvl_quant_config *q, const json_t *object, const char *file, const char *field, qvl_err *err)

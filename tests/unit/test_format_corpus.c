@@ -10,11 +10,13 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "formats/safetensors_index.h"
 #include "formats/tensor_source.h"
 #include "model/config.h"
 #include "model/onnx_parts.h"
+#include "model/quantised.h"
 
 typedef int (*parse_fn)(char *data, size_t size, qvl_err *err);
 
@@ -62,6 +64,29 @@ static int parse_onnx(char *data, size_t size, qvl_err *err)
     if (rc == 0)
         rc = qvl_onnx_model_collect(&m, &c, NULL, err);
     qvl_onnx_model_close(&m);
+    return rc;
+}
+
+/* As in fuzz/fuzz_quantised.c: a configuration on a line, then the tensors. */
+static int parse_quantised(char *data, size_t size, qvl_err *err)
+{
+    uint8_t sparse[2] = {0, 1};
+    struct qvl_config c = {.text = {.n_layer = 2, .d_model = 32, .n_head = 1, .n_kv = 1, .d_head = 32, .d_ff = 64, .n_vocab = 8, .n_expert = 2,
+                                    .n_expert_used = 1, .d_ff_expert = 32, .is_sparse = sparse, .tied = 1},
+                           .vision = {.depth = 1, .d_model = 8, .n_head = 1, .d_ff = 16, .d_out = 32, .patch = 2, .temporal_patch = 2,
+                                      .merge = 2, .n_channel = 3, .n_pos_side = 2}};
+    const char *line = memchr(data, '\n', size);
+    struct qvl_tensors *source;
+    struct qvl_quantised m = {0};
+    json_t *root = NULL;
+    assert_non_null(line);
+    int rc = qvl_json_parse(&root, data, (size_t)(line - data), "corpus", err);
+    if (rc == 0)
+        rc = qvl_quant_config_parse(&c.quant, root, "corpus", NULL, err);
+    json_decref(root);
+    if (rc == 0 && (rc = qvl_safetensors_open_memory(&source, line + 1, size - (size_t)(line + 1 - data), "corpus", err)) == 0)
+        rc = qvl_quantised_open(&m, source, &c, err);
+    qvl_quantised_close(&m);
     return rc;
 }
 
@@ -118,6 +143,12 @@ static void onnx(void **state)
     check("fuzz_onnx", parse_onnx);
 }
 
+static void quantised(void **state)
+{
+    (void)state;
+    check("fuzz_quantised", parse_quantised);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +156,7 @@ int main(void)
         cmocka_unit_test(index_json),
         cmocka_unit_test(config_json),
         cmocka_unit_test(onnx),
+        cmocka_unit_test(quantised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

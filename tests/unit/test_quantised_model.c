@@ -180,6 +180,29 @@ static void every_precision(void **state)
     }
 }
 
+/* The decoder of one quantised folder beside the vision half of another: the decoder's own golden. */
+static void a_quantised_half(void **state)
+{
+    char dir[64], text[64];
+    qvl_model *m = NULL;
+    qvl_model_params p;
+    qvl_err err = {0};
+    int passed = 0;
+    (void)state;
+    make_quantised(dir, "gptq-sym", NULL);
+    make_quantised(text, "awq", NULL);
+    qvl_model_params_default(&p);
+    p.path = dir;
+    p.text = text;
+    p.precision = QVL_PRECISION_F32;
+    if (qvl_model_open(&m, &p, &err) != 0 || qvl_verify(m, NULL, QUANTISED "awq/one.safetensors", NULL, NULL, &passed, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_true(passed);
+    qvl_model_close(&m);
+    remove_quantised(text);
+    remove_quantised(dir);
+}
+
 static void descriptions(void **state)
 {
     static const struct {
@@ -222,6 +245,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_tensors), cmocka_unit_test(configurations),   cmocka_unit_test(tensors_beside),
         cmocka_unit_test(a_file_of_its_own), cmocka_unit_test(every_precision), cmocka_unit_test(descriptions),
+        cmocka_unit_test(a_quantised_half),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
