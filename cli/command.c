@@ -70,6 +70,14 @@ void qvl_model_options(qvl_model_params *p, const struct qvl_options *o, struct 
     p->progress_ud = ui;
 }
 
+/* What packing the decoder's weights cost, when they were packed in this run and it cost anything. */
+static void tell_packing(struct qvl_ui *ui, const qvl_model *m)
+{
+    qvl_model_info info = {.struct_size = sizeof info};
+    if (qvl_model_get_info(m, &info, NULL) == 0 && info.pack_error > 0)
+        qvl_ui_note(ui, "weights packed: %s, relative error %.2g %%", info.precision, 100 * info.pack_error);
+}
+
 int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui, const char *path, int no_weights,
                    qvl_precision fallback)
 {
@@ -81,6 +89,7 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
     qvl_ui_clear(ui);
     if (rc == 0) {
         tell_warnings(ui, *m);
+        tell_packing(ui, *m);
         return 0;
     }
     int status = qvl_report(ui, rc, &err);
