@@ -8,8 +8,8 @@
 static void tell_file(struct qvl_ui *ui, const char *path, uint64_t bytes, double loss)
 {
     char size[32], cost[64] = "";
-    if (loss > 0)
-        snprintf(cost, sizeof cost, ", rounding %.2g %%", 100 * loss);
+    if (loss > 1e-6) /* below, all but the tiniest weights are as they were */
+        snprintf(cost, sizeof cost, ", relative error of the weights %.2g %%", 100 * loss);
     qvl_ui_note(ui, "%s: %s%s", path, qvl_ui_bytes(size, sizeof size, bytes), cost);
 }
 
