@@ -77,8 +77,8 @@ typedef struct qvl_model_params {
     const char *path;          /* Hugging Face folder (config.json, *.safetensors, tokenizer.json), .gguf file, or a folder with one
                                   model in .gguf files */
     qvl_precision precision;   /* text decoder and, unless the next field says otherwise, vision encoder */
-    qvl_precision vision_precision; /* also QVL_PRECISION_Q8, the fast mode: the encoder's blocks as 8-bit weights in groups of 32
-                                  with 8-bit activations, packed at load; features keep a cosine of 0.999 (mean) to those of f32 */
+    qvl_precision vision_precision; /* also QVL_PRECISION_Q8, the fast mode: the encoder's blocks as 8-bit weights with a scale
+                                  for each row and 8-bit activations, packed at load; features keep a cosine of 0.999 (mean) to those of f32 */
     const char *cpu;           /* NULL = best for this machine; "ref", "avx2", "avx_vnni", "avx512",
                                   "avx512_vnni", "avx512_bf16", "neon_dotprod" */
     int no_weights;            /* 1 = configuration and tokenizer only: enough for tokenize and templates */

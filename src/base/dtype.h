@@ -13,6 +13,7 @@ enum qvl_dtype {
     QVL_DT_F4, QVL_DT_F6_E2M3, QVL_DT_F6_E3M2, QVL_DT_F8_E4M3FNUZ, QVL_DT_F8_E5M2FNUZ,
     /* In memory only: packed integer kinds of kernels/quant.h. No name, no width of one element. */
     QVL_DT_Q4, QVL_DT_Q4M, QVL_DT_Q8,
+    QVL_DT_ROW8, /* kernels/row8.h */
     /* Blocks of GGUF files, decoded by formats/ggml_blocks.h. No safetensors name, no width of one element. */
     QVL_DT_GGML_Q4_0, QVL_DT_GGML_Q4_1, QVL_DT_GGML_Q5_0, QVL_DT_GGML_Q5_1, QVL_DT_GGML_Q8_0,
     QVL_DT_GGML_Q2_K, QVL_DT_GGML_Q3_K, QVL_DT_GGML_Q4_K, QVL_DT_GGML_Q5_K, QVL_DT_GGML_Q6_K,

@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "engine/internal.h"
+#include "kernels/row8.h"
 
 #define DEFAULT_BYTES ((uint64_t)2 << 30)
 static const char ENDING[] = ".features.safetensors";
@@ -23,7 +24,7 @@ enum { SAMPLE = 4096 }; /* bytes of a matrix that are looked at, from its middle
 
 static void add_matrix(uint64_t h[2], const struct qvl_mat *m)
 {
-    size_t packed = qvl_quant_bytes(m->type, m->n_out, m->n_in), /* 0: stored as it is */
+    size_t packed = m->type == QVL_DT_ROW8 ? qvl_row8_bytes(m->n_out, m->n_in) : 0,
         bytes = packed ? packed : (size_t)m->n_out * (size_t)m->n_in * qvl_dtype_bits(m->type) / 8, n = bytes < SAMPLE ? bytes : SAMPLE;
     qvl_hash128(h, (const char *)m->data + (bytes - n) / 2, n, h[0] ^ h[1] ^ bytes);
 }

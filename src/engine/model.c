@@ -171,7 +171,7 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
     if (p->vision_precision == QVL_PRECISION_Q8 && !p->no_weights)
         QVL_TRY(qvl_model_pack_vision(m, p, err));
     snprintf(m->precision, sizeof m->precision, "vision %s · text %s",
-             p->vision_precision == QVL_PRECISION_Q8 ? "q8 (group 32)" : m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
+             p->vision_precision == QVL_PRECISION_Q8 ? "q8 (rows)" : m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
              p->precision == QVL_PRECISION_Q4   ? "q4 (group 32)"
              : p->precision == QVL_PRECISION_Q8 ? "q8 (group 32)"
              : m->arith_text == QVL_ARITH_F32   ? "f32"

@@ -60,6 +60,7 @@ struct qvl_kernels {
     const struct qvl_matmul_kernels *matmul;
     const struct qvl_attn_kernels *attn;
     const struct qvl_quant_kernels *quant; /* integer weights, see quant.h */
+    const struct qvl_row8_kernels *row8;   /* 8-bit weights with row scales, see row8.h */
     const struct qvl_probe_kernels *probe; /* see probe.h */
 };
 
@@ -109,7 +110,7 @@ struct qvl_matmul {
     const float *bias; /* [n_out] or NULL */
     int64_t m, y_stride, x_stride; /* strides in elements */
     int add;
-    enum qvl_then then;            /* not with add */
+    enum qvl_then then;            /* not with add, and not with q4 and q8 */
     const struct qvl_rows *x_rows; /* instead of x: written by a product before */
     const struct qvl_rows *y_rows; /* instead of y, not with add. Weights of integers go with rows for weights of integers */
 };

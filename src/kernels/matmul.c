@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "kernels/pack.h"
 #include "kernels/quant.h"
+#include "kernels/row8.h"
 
 #define CHUNK_TOKENS 2048 /* packed at once: bounds scratch for long inputs */
 #define TASK_TOKENS  1536 /* sums of one task: 1536 x 64 f32 (384 KiB) in the second-level cache; each task packs its weights */
@@ -64,7 +65,7 @@ struct qvl_rows qvl_rows_view(const struct qvl_kernels *k, enum qvl_arith a, enu
     const struct qvl_matmul_kernels *mk = k->matmul;
     const struct qvl_mat w = {.type = weights};
     struct qvl_rows r = {.mem = mem, .m = m, .n = n, .elem = sizeof(float)};
-    if (uses_gemv(mk, m) || qvl_dtype_is_packed(weights))
+    if (uses_gemv(mk, m) || weights == QVL_DT_ROW8 || qvl_dtype_is_packed(weights))
         return r;
     r.mr = mk->mr;
     r.tiles = ceil_div(m, mk->mr);
@@ -141,12 +142,14 @@ size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t
         need = n > need ? n : need;
     }
     n = qvl_quant_scratch(k->quant, m, n_in, n_threads);
+    need = n > need ? n : need;
+    n = qvl_row8_scratch(k, m, n_in, n_threads);
     return n > need ? n : need;
 }
 
 /* ------------------------------------------------------------------ few tokens */
 
-static void apply_then(const struct qvl_kernels *k, enum qvl_then then, float *y, int64_t y_stride, int64_t rows, int64_t n)
+void qvl_apply_then(const struct qvl_kernels *k, enum qvl_then then, float *y, int64_t y_stride, int64_t rows, int64_t n)
 {
     if (then != QVL_THEN_NOTHING)
         for (int64_t i = 0; i < rows; i++)
@@ -190,7 +193,7 @@ static void gemv(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
             mk->gemv_bf16(&g);
         else
             mk->gemv(&g);
-        apply_then(k, op->then, g.y + g.n0, g.y_stride, g.m, g.n1 - g.n0);
+        qvl_apply_then(k, op->then, g.y + g.n0, g.y_stride, g.m, g.n1 - g.n0);
     }
 }
 
@@ -248,7 +251,7 @@ static void finish(const struct gemm *g, int64_t row, int64_t rows, int64_t n0, 
         s.y_stride = op->y_stride;
     }
     g->mk->store(&s);
-    apply_then(g->k, op->then, s.y, s.y_stride, rows, n);
+    qvl_apply_then(g->k, op->then, s.y, s.y_stride, rows, n);
     if (!to)
         return;
     for (int64_t i = 0; i < rows; i++)
@@ -363,15 +366,12 @@ void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_
         plain.y_rows = NULL;
         op = &plain;
     }
-    if (qvl_dtype_is_packed(op->w->type)) {
-        qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = 1}, s); /* int8 activations in either arithmetic */
-        if (op->then != QVL_THEN_NOTHING) {
-            int64_t lo, hi;
-            qvl_team_barrier(t);
-            qvl_team_share(t, op->m, 1, &lo, &hi);
-            apply_then(k, op->then, op->y + lo * op->y_stride, op->y_stride, hi - lo, op->w->n_out);
-        }
-    } else if (uses_gemv(k->matmul, op->m))
+    if (qvl_dtype_is_packed(op->w->type)) { /* int8 activations in either arithmetic */
+        assert(op->then == QVL_THEN_NOTHING);
+        qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = 1}, s);
+    } else if (op->w->type == QVL_DT_ROW8)
+        qvl_row8_matmul(t, k, op, s);
+    else if (uses_gemv(k->matmul, op->m))
         gemv(t, k, a, op, s);
     else
         gemm(t, k, a, op, s);

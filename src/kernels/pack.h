@@ -52,6 +52,9 @@ struct qvl_store {
     int add;
 };
 
+/* The activation of a product on `rows` rows of n finished elements. */
+void qvl_apply_then(const struct qvl_kernels *k, enum qvl_then then, float *y, int64_t y_stride, int64_t rows, int64_t n);
+
 struct qvl_matmul_kernels {
     void (*store)(const struct qvl_store *s);
     /* Any stored type, plain or transposed. */

@@ -1,4 +1,5 @@
-/* vision_quant.h - the fast mode of the vision encoder: the matrices of its blocks as 8-bit integers (kernels/quant.h).
+/* vision_quant.h - the fast mode of the vision encoder: the matrices of its blocks as 8-bit integers with a scale for each row
+ * (kernels/row8.h).
  *
  * Patch embedding, position table and mergers keep their type: they are a twelfth of the work, and what they lose no later layer
  * makes good. Made at load, in memory: a few hundred million weights take a fraction of a second. */

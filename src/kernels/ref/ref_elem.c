@@ -5,6 +5,7 @@
 #include "base/half.h"
 #include "kernels/pack.h"
 #include "kernels/quant.h"
+#include "kernels/row8.h"
 
 static void to_f32(float *dst, const void *src, enum qvl_dtype type, int64_t n)
 {
@@ -90,8 +91,10 @@ static void add(float *y, const float *x, int64_t n)
     .silu_mul = silu_mul, .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .add = add,                                   \
     .matmul = &qvl_matmul_kernels_ref, .attn = &qvl_attn_kernels_ref, .probe = &qvl_probe_kernels_ref
 
-const struct qvl_kernels qvl_kernels_ref = {.name = "ref", .level = QVL_CPU_REF, FLOATS, .quant = &qvl_quant_kernels_ref};
+const struct qvl_kernels qvl_kernels_ref = {.name = "ref", .level = QVL_CPU_REF, FLOATS, .quant = &qvl_quant_kernels_ref,
+    .row8 = &qvl_row8_kernels_ref};
 #if defined(__aarch64__)
 const struct qvl_kernels qvl_kernels_neon_dotprod = {
-    .name = "neon_dotprod", .level = QVL_CPU_NEON_DOTPROD, FLOATS, .quant = &qvl_quant_kernels_neon_dotprod};
+    .name = "neon_dotprod", .level = QVL_CPU_NEON_DOTPROD, FLOATS, .quant = &qvl_quant_kernels_neon_dotprod,
+    .row8 = &qvl_row8_kernels_neon_dotprod};
 #endif

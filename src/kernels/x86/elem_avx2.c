@@ -1,6 +1,7 @@
 /* elem_avx2.c - conversions, norms, rotation and activations with AVX2. Norms sum in 16 lanes of f32. */
 #include "kernels/pack.h"
 #include "kernels/quant.h"
+#include "kernels/row8.h"
 #include "kernels/x86/vec_avx2.h"
 
 #define F32(p, n) load8_n(p, n, QVL_DT_F32)
@@ -146,6 +147,8 @@ static void add(float *y, const float *x, int64_t n)
     .matmul = &qvl_matmul_kernels_avx2, .attn = &qvl_attn_kernels_avx2, .probe = &qvl_probe_kernels_avx2
 
 const struct qvl_kernels qvl_kernels_avx2 = {
-    .name = "avx2", .level = QVL_CPU_AVX2, FLOATS, .quant = &qvl_quant_kernels_avx2};
+    .name = "avx2", .level = QVL_CPU_AVX2, FLOATS, .quant = &qvl_quant_kernels_avx2,
+    .row8 = &qvl_row8_kernels_avx2};
 const struct qvl_kernels qvl_kernels_avx_vnni = {
-    .name = "avx_vnni", .level = QVL_CPU_AVX_VNNI, FLOATS, .quant = &qvl_quant_kernels_avx_vnni};
+    .name = "avx_vnni", .level = QVL_CPU_AVX_VNNI, FLOATS, .quant = &qvl_quant_kernels_avx_vnni,
+    .row8 = &qvl_row8_kernels_avx_vnni};

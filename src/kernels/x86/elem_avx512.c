@@ -6,6 +6,7 @@
 
 #include "kernels/pack.h"
 #include "kernels/quant.h"
+#include "kernels/row8.h"
 #include "kernels/x86/vec_avx512.h"
 
 static void to_f32(float *dst, const void *src, enum qvl_dtype type, int64_t n)
@@ -156,6 +157,7 @@ const struct qvl_kernels qvl_kernels_avx512 = {
     .matmul = &qvl_matmul_kernels_avx512,
     .attn = &qvl_attn_kernels_avx512,
     .quant = &qvl_quant_kernels_avx2,
+    .row8 = &qvl_row8_kernels_avx2,
     .probe = &qvl_probe_kernels_avx512,
 };
 const struct qvl_kernels qvl_kernels_avx512_vnni = {
@@ -165,6 +167,7 @@ const struct qvl_kernels qvl_kernels_avx512_vnni = {
     .matmul = &qvl_matmul_kernels_avx512,
     .attn = &qvl_attn_kernels_avx512,
     .quant = &qvl_quant_kernels_avx512_vnni,
+    .row8 = &qvl_row8_kernels_avx512_vnni,
     .probe = &qvl_probe_kernels_avx512,
 };
 const struct qvl_kernels qvl_kernels_avx512_bf16 = {
@@ -174,5 +177,6 @@ const struct qvl_kernels qvl_kernels_avx512_bf16 = {
     .matmul = &qvl_matmul_kernels_avx512_bf16,
     .attn = &qvl_attn_kernels_avx512_bf16,
     .quant = &qvl_quant_kernels_avx512_vnni,
+    .row8 = &qvl_row8_kernels_avx512_vnni,
     .probe = &qvl_probe_kernels_avx512_bf16,
 };

@@ -253,6 +253,7 @@ int main(int argc, char **argv)
         }
     check_pack(&c);
     check_products(&c);
+    check_row8(&c);
     for (int i = 0; i < 3; i++)
         qvl_pool_close(&c.pool[i]);
     printf("qcheck %s: %ld checks, %ld failed\n", c.k->name, c.checks, c.failures);

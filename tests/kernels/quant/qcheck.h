@@ -53,6 +53,7 @@ int same_float(float a, float b);
 
 void check_pack(struct qcheck *c);
 void check_products(struct qcheck *c);
+void check_row8(struct qcheck *c);
 void bench(struct qcheck *c, unsigned threads, const char *only);
 
 #endif
