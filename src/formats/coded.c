@@ -10,11 +10,17 @@ enum { CHUNK = 256 }; /* codes taken out at once */
 
 /* ---- numbers of 8 bits ---- */
 
+/* Exponent and mantissa in the places they have in f32: only the bias differs, also for the smallest numbers (e = 0). */
 float qvl_e4m3_to_f32(uint8_t x)
 {
-    int e = x >> 3 & 15, m = x & 7;
-    float f = e == 15 && m == 7 ? NAN : e ? ldexpf((float)(8 + m), e - 10) : ldexpf((float)m, -9);
-    return x & 0x80 ? -f : f;
+    uint32_t u = (uint32_t)(x & 0x7f) << 20;
+    float f;
+    memcpy(&f, &u, 4);
+    f *= 0x1p120f;
+    memcpy(&u, &f, 4);
+    u = (x & 0x7f) == 0x7f ? 0x7fc00000u : u | (uint32_t)(x & 0x80) << 24;
+    memcpy(&f, &u, 4);
+    return f;
 }
 
 float qvl_e5m2_to_f32(uint8_t x) { return qvl_f16_to_f32((uint16_t)(x << 8)); }
