@@ -64,7 +64,7 @@ typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint6
 /* ---------------------------------------------------------------- model */
 
 typedef enum qvl_precision {
-    QVL_PRECISION_AUTO = 0, /* f32 for models under 512 MB of weights, else bf16; a larger quantised decoder (`text`, GGUF):
+    QVL_PRECISION_AUTO = 0, /* f32 for models under 512 MB of weights, else bf16; a larger quantised decoder (safetensors, `text`, GGUF):
                                q4 where that keeps its codes, else q8 */
     QVL_PRECISION_F32 = 1,  /* every sum and every activation in float32: the proof */
     QVL_PRECISION_BF16 = 2, /* activations rounded to bf16 in front of matrix products, sums in f32 */
