@@ -58,15 +58,20 @@ struct builder {
     qvl_err *err;
 };
 
+/* After a failure nothing is touched any more: obj may be what could not be put somewhere, and is gone. */
 static void put(struct builder *b, json_t *obj, const char *key, json_t *value)
 {
-    if (json_object_set_new(obj, key, value))
+    if (b->failed)
+        json_decref(value);
+    else if (json_object_set_new(obj, key, value))
         b->failed = 1;
 }
 
 static void push(struct builder *b, json_t *list, json_t *value)
 {
-    if (json_array_append_new(list, value))
+    if (b->failed)
+        json_decref(value);
+    else if (json_array_append_new(list, value))
         b->failed = 1;
 }
 

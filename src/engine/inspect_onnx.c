@@ -26,17 +26,27 @@ struct builder {
     int failed;
 };
 
+/* After a failure nothing is touched any more: obj may be what could not be put somewhere, and is gone. */
 static void put(struct builder *b, json_t *obj, const char *key, json_t *value)
 {
-    if (json_object_set_new(obj, key, value))
+    if (b->failed)
+        json_decref(value);
+    else if (json_object_set_new(obj, key, value))
+        b->failed = 1;
+}
+
+static void push(struct builder *b, json_t *list, json_t *value)
+{
+    if (b->failed)
+        json_decref(value);
+    else if (json_array_append_new(list, value))
         b->failed = 1;
 }
 
 static json_t *add(struct builder *b, json_t *list)
 {
     json_t *row = json_object();
-    if (json_array_append_new(list, row))
-        b->failed = 1;
+    push(b, list, row);
     return row;
 }
 
@@ -44,13 +54,14 @@ static json_t *number(uint64_t v) { return json_integer(v > INT64_MAX ? INT64_MA
 
 static void count(struct builder *b, json_t *row, const char *key, uint64_t more)
 {
-    put(b, row, key, number((uint64_t)json_integer_value(json_object_get(row, key)) + more));
+    if (!b->failed)
+        put(b, row, key, number((uint64_t)json_integer_value(json_object_get(row, key)) + more));
 }
 
 /* The row of a list whose texts under `keys` are `values`, new if need be; beyond MAX_ROWS everything is counted in the last. */
 static json_t *row_of(struct builder *b, json_t *list, const char *const *keys, const char *const *values, size_t n)
 {
-    size_t rows = json_array_size(list);
+    size_t rows = b->failed ? 0 : json_array_size(list);
     for (size_t i = 0; i < rows; i++) {
         json_t *row = json_array_get(list, i);
         size_t same = 0;
@@ -115,8 +126,8 @@ static uint64_t quantised(struct builder *b, json_t *list, const struct qvl_onnx
     return weights;
 }
 
-/* Returns the weights of all matrices, quantised or not. */
-static uint64_t put_graph(struct builder *b, json_t *root, const struct qvl_onnx *o)
+/* Returns the weights of all matrices, quantised or not; *mapped: the bytes of all tensors. */
+static uint64_t put_graph(struct builder *b, json_t *root, const struct qvl_onnx *o, uint64_t *mapped)
 {
     static const char *const op_key[] = {"operator"}, *const type_key[] = {"type"};
     const struct qvl_tensors *t = qvl_onnx_tensors(o);
@@ -145,6 +156,7 @@ static uint64_t put_graph(struct builder *b, json_t *root, const struct qvl_onnx
     put(b, graph, "tensors", number(qvl_tensors_count(t)));
     put(b, graph, "weights", number(weights));
     put(b, graph, "bytes", number(bytes));
+    *mapped = bytes;
     return weights;
 }
 
@@ -169,8 +181,8 @@ static void put_graph_files(struct builder *b, json_t *files, json_t *missing, c
         put(b, row, "bytes", number(bytes));
         put(b, row, "needed_bytes", number(need));
         put(b, row, "state", json_string(state));
-        if (*state != 'c' && json_array_append_new(missing, qvl_inspect_text(qvl_path_base(path))))
-            b->failed = 1;
+        if (*state != 'c')
+            push(b, missing, qvl_inspect_text(qvl_path_base(path)));
     }
 }
 
@@ -263,13 +275,13 @@ int qvl_inspect_onnx(json_t *root, const char *path, qvl_err *err)
         put(&b, root, "format", json_string("onnx"));
         if (config)
             put_decoder(&b, root, config);
-        uint64_t weights = put_graph(&b, root, o);
-        put_memory(&b, root, weights, (uint64_t)json_integer_value(json_object_get(json_object_get(root, "graph"), "bytes")), config);
+        uint64_t mapped, weights = put_graph(&b, root, o, &mapped);
+        put_memory(&b, root, weights, mapped, config);
         put(&b, root, "files", files = json_array());
         put(&b, root, "missing", missing = json_array());
         put_graph_files(&b, files, missing, o);
-        if (!config && json_array_append_new(missing, json_string("genai_config.json")))
-            b.failed = 1;
+        if (!config)
+            push(&b, missing, json_string("genai_config.json"));
         if (b.failed)
             rc = qvl_fail_nomem(err, 4096, "a description");
     }

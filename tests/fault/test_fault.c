@@ -186,6 +186,17 @@ int fsync(int fd)
 
 /* ---- what is done while something fails ---- */
 
+static int problems;
+static qvl_model *shared; /* opened once, without failures */
+static uint64_t outcome;  /* what the last run came to: a run that survives a failure must come to the same */
+
+static void note(const void *data, size_t n)
+{
+    const unsigned char *p = data;
+    for (size_t i = 0; i < n; i++)
+        outcome = (outcome ^ p[i]) * 0x100000001b3u;
+}
+
 static int open_model(qvl_model **m, int no_weights, qvl_err *err)
 {
     qvl_model_params p;
@@ -236,22 +247,75 @@ static int do_open_onnx(qvl_err *err)
     return rc;
 }
 
+#define KMIX QVL_SOURCE_DIR "/tests/golden/models/gguf-kmix/"
+
+/* Halves from two places. */
+static int do_open_halves(qvl_err *err)
+{
+    qvl_model *m = NULL;
+    qvl_model_params p;
+    qvl_model_params_default(&p);
+    p.path = p.text = KMIX "Tiny-Q4_K_M.gguf";
+    p.vision = KMIX "mmproj-Tiny-F16.gguf";
+    p.no_memory_check = 1;
+    int rc = qvl_model_open(&m, &p, err);
+    qvl_model_close(&m);
+    return rc;
+}
+
+static char export_dir[] = "/tmp/qvl-fault-XXXXXX";
+
+static int do_export(qvl_err *err)
+{
+    qvl_model_params m;
+    qvl_export_params p;
+    qvl_export_result r = {.struct_size = sizeof r};
+    char out[64];
+    qvl_model_params_default(&m);
+    m.path = KMIX "Tiny-Q4_K_M.gguf";
+    qvl_export_params_default(&p);
+    snprintf(out, sizeof out, "%s/x.gguf", export_dir);
+    p.out = out;
+    p.type = "q8_0";
+    p.force = 1;
+    int rc = qvl_export_gguf(&m, &p, &r, err);
+    note(&r.text_loss, sizeof r.text_loss);
+    qvl_free(r.text_path);
+    qvl_free(r.mmproj_path);
+    return rc;
+}
+
+/* Nothing but the two files of the last success is left, whatever failed. */
+static void check_export_dir(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%s/x.gguf", export_dir);
+    int bad = remove(path) != 0;
+    snprintf(path, sizeof path, "%s/mmproj-x.gguf", export_dir);
+    bad |= remove(path) != 0;
+    if (bad || rmdir(export_dir) != 0) {
+        printf("FAIL export: %s is not as it should be\n", export_dir);
+        problems++;
+    }
+}
+
+/* Without genai_config.json beside it, for the reason of do_open_onnx. */
+static int do_inspect_onnx(qvl_err *err)
+{
+    char *json = NULL;
+    int rc = qvl_inspect(QVL_SOURCE_DIR "/tests/data/onnx/ops/zero4-32.onnx", &json, err);
+    if (json)
+        note("", 1);
+    qvl_free(json);
+    return rc;
+}
+
 static int do_inspect(qvl_err *err)
 {
     char *json = NULL;
     int rc = qvl_inspect(TINY, &json, err);
     qvl_free(json);
     return rc;
-}
-
-static qvl_model *shared; /* opened once, without failures */
-static uint64_t outcome;  /* what the last run came to: a run that survives a failure must come to the same */
-
-static void note(const void *data, size_t n)
-{
-    const unsigned char *p = data;
-    for (size_t i = 0; i < n; i++)
-        outcome = (outcome ^ p[i]) * 0x100000001b3u;
 }
 
 static int do_answer(qvl_err *err)
@@ -335,8 +399,6 @@ static int do_render(qvl_err *err)
     return rc;
 }
 
-static int problems;
-
 /* Fails call number n, for n = 0, 1, 2, ... and then in growing steps, until a run gets by without reaching it. */
 static void sweep(const char *name, int (*fn)(qvl_err *), atomic_long *countdown, atomic_long *calls, long tries)
 {
@@ -405,6 +467,13 @@ int main(void)
     sweep("open GGUF, files", do_open_gguf, &io_countdown, &io_calls, 300);
     sweep("open ONNX, memory", do_open_onnx, &alloc_countdown, &alloc_calls, 600);
     sweep("open ONNX, files", do_open_onnx, &io_countdown, &io_calls, 300);
+    sweep("open halves, memory", do_open_halves, &alloc_countdown, &alloc_calls, 600);
+    sweep("open halves, files", do_open_halves, &io_countdown, &io_calls, 300);
+    if (!mkdtemp(export_dir))
+        return 1;
+    sweep("export, memory", do_export, &alloc_countdown, &alloc_calls, 300);
+    sweep("export, files", do_export, &io_countdown, &io_calls, 300);
+    check_export_dir();
     sweep("render, memory", do_render, &alloc_countdown, &alloc_calls, 1000);
     sweep("pictures, memory", do_pictures, &alloc_countdown, &alloc_calls, 600);
     sweep("pictures, files", do_pictures, &io_countdown, &io_calls, 200);
@@ -412,6 +481,8 @@ int main(void)
     sweep("answer, files", do_answer, &io_countdown, &io_calls, 200);
     sweep("inspect, memory", do_inspect, &alloc_countdown, &alloc_calls, 200);
     sweep("inspect, files", do_inspect, &io_countdown, &io_calls, 200);
+    sweep("inspect ONNX, memory", do_inspect_onnx, &alloc_countdown, &alloc_calls, 300);
+    sweep("inspect ONNX, files", do_inspect_onnx, &io_countdown, &io_calls, 200);
     qvl_model_close(&shared);
     unlink("/tmp/qvl-fault-trace.safetensors");
     printf("%d problems\n", problems);
