@@ -28,6 +28,11 @@ int qvl_cmd_export(const struct qvl_options *o, struct qvl_ui *ui)
         qvl_ui_error("export: %s", o->gguf ? "-o PATH says where to write" : "say what to write: --gguf");
         return QVL_EXIT_USAGE;
     }
+    qvl_model *m = NULL; /* without weights: tells whether there is such a model, with the exit status that says so */
+    int status = qvl_open_model(&m, o, ui, qvl_model_path(o), 1, QVL_PRECISION_AUTO);
+    qvl_model_close(&m);
+    if (status)
+        return status;
     qvl_model_options(&model, o, ui, qvl_model_path(o), QVL_PRECISION_AUTO);
     qvl_export_params_default(&p);
     p.out = o->output;
@@ -41,7 +46,7 @@ int qvl_cmd_export(const struct qvl_options *o, struct qvl_ui *ui)
     qvl_ui_clear(ui);
     if (rc < 0)
         return qvl_report(ui, rc, &err);
-    int status = QVL_EXIT_OK;
+    status = QVL_EXIT_OK;
     if (o->json) {
         status = qvl_print_json(ui,
                                 json_pack("{s:o, s:o}", "text", file_json(r.text_path, r.text_bytes, r.text_loss), "mmproj",

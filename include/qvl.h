@@ -133,7 +133,7 @@ typedef struct qvl_export_params {
     const char *out;         /* folder (existing, or ending in "/"): NAME-TYPE.gguf and mmproj-NAME-TYPE.gguf in it, NAME being the
                                 model's; else the beginning of the path, "DIR/NAME"; or the text file's path when it ends in ".gguf" */
     const char *type;        /* of the decoder's matrices: "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"; NULL or "auto":
-                                each as the model has it, and f16 where GGUF has no such type */
+                                each as the model has it; where GGUF has no such type, q4_0 if that keeps its codes, else f16 */
     const char *mmproj_type; /* of the vision encoder's: "f32", "f16", "bf16", "q8_0", "auto"; NULL = "f16" */
     int force;               /* 1 = replace files that exist */
     qvl_progress_fn progress; /* stage "write"; may be NULL */

@@ -181,3 +181,25 @@ struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_
     }
     return sum;
 }
+
+struct qvl_quant_error qvl_convert_to_q4_0(void *dst, const struct qvl_mat *m, int64_t row)
+{
+    struct qvl_quant_error sum = {0};
+    unsigned char *block = dst;
+    assert(m->n_in % QVL_GROUP == 0 && m->type != QVL_DT_GGML_Q4_0);
+    for (int64_t k0 = 0; k0 < m->n_in; k0 += QVL_GROUP, block += Q4_0_BYTES) {
+        uint32_t words[QVL_GROUP / 8];
+        float s = scale_of(m, row, k0);
+        uint16_t h = qvl_f32_to_f16(s);
+        double d = (double)s - (double)qvl_f16_to_f32(h);
+        read_codes(words, m, row, k0);
+        block[0] = (unsigned char)h;
+        block[1] = (unsigned char)(h >> 8);
+        for (int i = 0; i < QVL_GROUP / 2; i++)
+            block[2 + i] = (unsigned char)((words[i / 8] >> (i % 8 * 4) & 15) | (words[2 + i / 8] >> (i % 8 * 4) & 15) << 4);
+        int e = energy(block + 2);
+        sum.error += d * d * e;
+        sum.norm += (double)s * (double)s * e;
+    }
+    return sum;
+}

@@ -10,5 +10,8 @@ int qvl_convert_q4_can(const struct qvl_mat *m, int *exact);
 /* Rows [row0, row1) of such a matrix into the packed matrix `dst` of m->n_out rows, with the rules of qvl_quant_pack for rows.
  * Codes stay, scales are rounded to f16: what that costs is returned as by qvl_quant_pack. */
 struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_t row0, int64_t row1);
+/* Row `row` of such a matrix as blocks of GGUF's Q4_0, which have q4's grid and scales; n_in must be a multiple of QVL_GROUP. The same
+ * is returned. */
+struct qvl_quant_error qvl_convert_to_q4_0(void *dst, const struct qvl_mat *m, int64_t row);
 
 #endif

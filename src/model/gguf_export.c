@@ -2,7 +2,7 @@
  *
  * Types follow llama.cpp's converter: vectors, position table and router in F32; the patch weight in F16 in an F16 file, else in F32;
  * all other matrices in the type asked for, in F16 when their rows are no whole blocks. The head (or the embedding that serves as
- * one) stays at 8 bits in a file of fewer. */
+ * one) stays at 8 bits in a file of fewer. Symmetric 4-bit codes of other formats keep their codes in Q4_0. */
 #include "model/gguf_export.h"
 
 #include <stdio.h>
@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/convert_q4.h"
 #include "model/foreign.h"
 #include "model/gguf_names.h"
 #include "model/weights_slots.h"
@@ -110,13 +111,19 @@ static int is_narrow(enum qvl_dtype t)
     return qvl_dtype_is_ggml(t) && qvl_dtype_block_bytes(t) < qvl_dtype_block_elems(t);
 }
 
+int qvl_gguf_export_keeps(const struct qvl_mat *m)
+{
+    int exact;
+    return qvl_dtype_is_foreign(m->type) && !qvl_dtype_is_ggml(m->type) && m->n_in % QVL_GROUP == 0 && qvl_convert_q4_can(m, &exact);
+}
+
 /* How a matrix is stored. `head`: it decides between tokens. */
 static enum qvl_dtype matrix_type(const struct planner *p, const struct qvl_mat *m, int head)
 {
     enum qvl_dtype t = p->type;
     if (t == QVL_DT_UNKNOWN)
-        return qvl_ggml_type_of(m->type) ? m->type : QVL_DT_F16;
-    if (head && is_narrow(t))
+        return qvl_ggml_type_of(m->type) ? m->type : qvl_gguf_export_keeps(m) ? QVL_DT_GGML_Q4_0 : QVL_DT_F16;
+    if (head && is_narrow(t) && !(t == QVL_DT_GGML_Q4_0 && qvl_gguf_export_keeps(m)))
         t = QVL_DT_GGML_Q8_0;
     return qvl_dtype_is_ggml(t) && m->n_in % qvl_dtype_block_elems(t) ? QVL_DT_F16 : t;
 }

@@ -27,10 +27,13 @@ struct qvl_gguf_export {
 };
 
 /* A type by its name ("f16", "q4_0", in any case) that this program can write; QVL_DT_UNKNOWN for "auto" and NULL: every matrix in
- * the type it has, in F16 when GGUF has no such type. `what` names the option in the message. */
+ * the type it has; when GGUF has no such type, in Q4_0 if that holds its codes, else in F16. `what` names the option in the message. */
 int qvl_gguf_export_type(enum qvl_dtype *out, const char *name, int vision, const char *what, qvl_err *err);
 /* What the type is called in file names ("Q4_0"); for QVL_DT_UNKNOWN that of most weights in x. */
 const char *qvl_gguf_export_label(const struct qvl_gguf_export *x, enum qvl_dtype type);
+
+/* 1 for 4-bit codes of another format that Q4_0 holds as they are, with scales in f16. Reads all scales. */
+int qvl_gguf_export_keeps(const struct qvl_mat *m);
 
 /* Describes the file of one half. c and w are borrowed until the free, which is due in any case; w is not
  * changed. Names and sizes only: no weight is read yet. */

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/convert_q4.h"
 #include "model/foreign.h"
 #include "model/gguf_export.h"
 
@@ -24,6 +25,7 @@ struct writing {
     const struct qvl_gguf_source *src;
     int64_t row, n;
     unsigned char *dst;
+    int keeps;             /* codes go over as they are, into Q4_0; of the tensor's first call */
 };
 
 /* The matrix that row `row` of a tensor lies in, and the row's number there. */
@@ -53,14 +55,23 @@ static struct qvl_quant_error encode(const struct qvl_ggml_type *t, unsigned cha
 }
 
 /* Rows of one matrix, at most TASK_ROWS. */
-static struct qvl_quant_error some_rows(const struct qvl_gguf_entry *e, unsigned char *dst, const struct qvl_mat *m, int64_t row, int64_t n,
+static struct qvl_quant_error some_rows(const struct writing *g, unsigned char *dst, const struct qvl_mat *m, int64_t row, int64_t n,
                                         float *work)
 {
+    const struct qvl_gguf_entry *e = g->e;
+    struct qvl_quant_error sum = {0};
     float *back = work + (size_t)n * (size_t)m->n_in;
     if (is_copy(m, e->type)) {
         memcpy(dst, (const unsigned char *)m->data + (size_t)row * e->row_bytes, (size_t)n * e->row_bytes);
-        return (struct qvl_quant_error){0};
+        return sum;
     }
+    for (int64_t r = 0; r < n && g->keeps; r++) {
+        struct qvl_quant_error part = qvl_convert_to_q4_0(dst + (size_t)r * e->row_bytes, m, row + r);
+        sum.error += part.error;
+        sum.norm += part.norm;
+    }
+    if (g->keeps)
+        return sum;
     qvl_mat_rows(work, m, row, n);
     return encode(e->type, dst, work, back, n * m->n_in);
 }
@@ -79,7 +90,7 @@ static void rows_of_team(void *ud, const struct qvl_team *team)
             int64_t row = g->row + i;
             const struct qvl_mat *m = mat_of(g->src, &row);
             n = end - i < m->n_out - row ? end - i : m->n_out - row;
-            struct qvl_quant_error part = some_rows(g->e, g->dst + (size_t)i * g->e->row_bytes, m, row, n, work);
+            struct qvl_quant_error part = some_rows(g, g->dst + (size_t)i * g->e->row_bytes, m, row, n, work);
             sum->error += part.error;
             sum->norm += part.norm;
         }
@@ -110,6 +121,14 @@ static int reserve(struct writing *g, int64_t n, qvl_err *err)
     return g->part ? 0 : qvl_fail_nomem(err, tasks * sizeof *g->part, "writing a GGUF file");
 }
 
+static int keeps(const struct writing *g)
+{
+    int yes = g->e->type->type == QVL_DT_GGML_Q4_0 && g->src->mat && g->src->n_mat > 0;
+    for (int64_t i = 0; yes && i < g->src->n_mat; i++)
+        yes = qvl_gguf_export_keeps(&g->src->mat[i]);
+    return yes;
+}
+
 static int matrix_rows(struct writing *g, qvl_err *err)
 {
     QVL_TRY(reserve(g, g->n, err));
@@ -132,6 +151,8 @@ static int fill(void *ud, size_t i, int64_t row, int64_t n, void *dst, qvl_err *
     g->row = row;
     g->n = n;
     g->dst = dst;
+    if (row == 0)
+        g->keeps = keeps(g);
     if (g->src->vec)
         memcpy(dst, g->src->vec, g->e->row_bytes);
     else if (g->src->frame >= 0)

@@ -13,6 +13,7 @@
 
 #include "base/half.h"
 #include "base/mem.h"
+#include "formats/ggml_blocks.h"
 #include "formats/nbits.h"
 #include "formats/onnx.h"
 #include "kernels/quant.h"
@@ -231,6 +232,47 @@ static void exact_blocks_become_the_very_same_weights(void **state)
     }
 }
 
+/* The same codes as blocks of GGUF's Q4_0, and these in q4's order: all three stand for the same weights. */
+static void q4_0_has_the_same_codes(void **state)
+{
+    enum { WHOLE = 160 };
+    static struct source s;
+    static const int64_t blocks[] = {32, 64};
+    static unsigned char q4_0[ROWS * WHOLE / 32 * 18];
+    float want[INPUTS], got[INPUTS];
+    int exact;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        fill(&s, blocks[i], 1);
+        s.q.n_in = s.m.n_in = s.m.stride = WHOLE;
+        memset(q4_0, 0x5a, sizeof q4_0);
+        for (int64_t r = 0; r < ROWS; r++) {
+            struct qvl_quant_error e = qvl_convert_to_q4_0(q4_0 + r * (WHOLE / 32 * 18), &s.m, r);
+            assert_true(e.error == 0 && e.norm > 0);
+            qvl_foreign_row(want, &s.m, r);
+            qvl_ggml_type_of(QVL_DT_GGML_Q4_0)->to_f32(got, q4_0 + r * (WHOLE / 32 * 18), WHOLE);
+            for (int k = 0; k < WHOLE; k++)
+                assert_true(got[k] == want[k]);
+        }
+        struct qvl_mat m = {.data = q4_0, .type = QVL_DT_GGML_Q4_0, .n_out = ROWS, .n_in = WHOLE, .stride = WHOLE};
+        unsigned char *packed = malloc(qvl_quant_bytes(QVL_DT_Q4, ROWS, WHOLE));
+        assert_non_null(packed);
+        assert_true(qvl_convert_q4_can(&m, &exact) && exact);
+        struct qvl_quant_error a = qvl_convert_q4(packed, &m, 0, ROWS), b = {0};
+        struct qvl_mat p = {.data = packed, .type = QVL_DT_Q4, .n_out = ROWS, .n_in = WHOLE, .stride = WHOLE};
+        for (int64_t r = 0; r < ROWS; r++) {
+            qvl_foreign_row(want, &m, r);
+            qvl_quant_row(got, &p, r);
+            for (int k = 0; k < WHOLE; k++) {
+                assert_true(got[k] == want[k]);
+                b.norm += (double)want[k] * (double)want[k];
+            }
+        }
+        assert_true(a.error == 0 && fabs(a.norm - b.norm) <= 1e-6 * b.norm);
+        free(packed);
+    }
+}
+
 static void other_scales_are_rounded_and_the_loss_is_told(void **state)
 {
     static struct source s;
@@ -319,6 +361,7 @@ int main(void)
         cmocka_unit_test(rows_are_onnxruntime_s),
         cmocka_unit_test(refuses_what_does_not_fit),
         cmocka_unit_test(exact_blocks_become_the_very_same_weights),
+        cmocka_unit_test(q4_0_has_the_same_codes),
         cmocka_unit_test(other_scales_are_rounded_and_the_loss_is_told),
         cmocka_unit_test(other_blocks_are_not_q4_s),
         cmocka_unit_test(transposed_signed_codes_are_put_in_order_too),
