@@ -123,6 +123,35 @@ typedef struct qvl_model_info {
 /* Set info->struct_size before the call. */
 QVL_API int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err);
 
+typedef struct qvl_pack_params {
+    size_t struct_size;
+    const char *path, *mmproj, *text; /* the model, as in qvl_model_params */
+    const char *out;           /* the folder to make. One that is there and not empty is refused */
+    int force;                 /* 1 = write into such a folder all the same, unless it holds another model */
+    qvl_precision precision;   /* of the text decoder: Q4 (also AUTO) or Q8 */
+    qvl_precision head;        /* of the matrix in front of the logits: Q4, Q8, BF16 (kept as the model has it), or AUTO */
+    const char *cpu;
+    uint32_t n_threads;        /* 0 = as many as this process may use. The result does not depend on it */
+    qvl_progress_fn progress;  /* may be NULL */
+    void *progress_ud;
+} qvl_pack_params;
+
+typedef struct qvl_pack_result {
+    size_t struct_size;
+    uint64_t file_bytes;       /* of the tensors in the folder */
+    uint64_t packed_bytes;     /* of the packed matrices among them */
+    double error;              /* relative RMS error of the packed weights */
+} qvl_pack_result;
+
+QVL_API void qvl_pack_params_default(qvl_pack_params *p);
+/* Writes a model of any form into a folder of its own: packed decoder, everything else in the type it has (never below bf16),
+ * tokenizer and configuration. qvl_model_open takes the folder like any other, without the original; its answers are those
+ * of the original at the same precision. The folder appears when it is whole, or not at all. `out` may be NULL; set out->struct_size
+ * before the call. */
+QVL_API int qvl_pack(const qvl_pack_params *p, qvl_pack_result *out, qvl_err *err);
+/* 1 when the path is such a folder. */
+QVL_API int qvl_model_is_packed(const char *path);
+
 /* What is in a model folder or a tensor file, as a JSON object (release with qvl_free). Does not load weights. */
 QVL_API int qvl_inspect(const char *path, char **json, qvl_err *err);
 

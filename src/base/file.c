@@ -65,6 +65,20 @@ void qvl_map_close(struct qvl_map *m)
     *m = (struct qvl_map){0};
 }
 
+int qvl_map_release(const struct qvl_map *m, const void *p, size_t n)
+{
+    uintptr_t base = (uintptr_t)m->data, at = (uintptr_t)p;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (!m->data || at < base || at - base > m->size || n > m->size - (at - base))
+        return 0;
+    size_t first = (size_t)(at - base) / page * page; /* pages shared with neighbours come back when they are touched */
+    void *q;
+    const unsigned char *from = m->data + first;
+    memcpy(&q, &from, sizeof q);
+    madvise(q, (size_t)(at - base) - first + n, MADV_DONTNEED); /* advice: a refusal costs memory, nothing else */
+    return 1;
+}
+
 static int read_all(int fd, char **data, size_t *len, size_t hint, size_t max, const char *path, qvl_err *err)
 {
     size_t cap = hint + 1, n = 0;
@@ -162,6 +176,12 @@ const char *qvl_path_base(const char *path)
     return base;
 }
 
+char *qvl_path_dir(const char *path)
+{
+    const char *base = qvl_path_base(path);
+    return base == path ? qvl_strdup(".") : qvl_strndup(path, (size_t)(base - path));
+}
+
 int qvl_out_open(struct qvl_out *o, const char *path, qvl_err *err)
 {
     struct stat st;
@@ -199,6 +219,7 @@ int qvl_out_write(struct qvl_out *o, const void *data, size_t len, qvl_err *err)
             return qvl_fail_errno(err, errno, "%s: cannot write", o->path);
         p += n;
         len -= (size_t)n;
+        o->written += (uint64_t)n;
     }
     return 0;
 }

@@ -14,6 +14,9 @@ struct qvl_map {
 };
 int qvl_map_open(struct qvl_map *m, const char *path, qvl_err *err);
 void qvl_map_close(struct qvl_map *m);
+/* Gives the memory of n bytes at p back to the system; they are read from the file again when they are needed. Returns 0 and
+ * does nothing when they do not lie in the mapping. */
+int qvl_map_release(const struct qvl_map *m, const void *p, size_t n);
 
 /* Reads a regular file of at most max bytes; *data is NUL-terminated (the NUL is not counted) and freed by
  * qvl_mem_free. A path of "-" reads standard input. */
@@ -26,11 +29,15 @@ char *qvl_path_join(const char *dir, const char *name);
 /* Last component, trailing slashes ignored; borrowed from path. */
 const char *qvl_path_base(const char *path);
 
+/* The folder of a path, "." when it names none; from qvl_alloc. NULL: no memory. */
+char *qvl_path_dir(const char *path);
+
 /* Writes to "path.tmp-PID-..." and renames on commit, so that readers see the old file or the whole new one. What exists
  * and is not a regular file is refused. */
 struct qvl_out {
     int fd;
     char *path, *tmp;
+    uint64_t written; /* bytes so far */
 };
 int qvl_out_open(struct qvl_out *o, const char *path, qvl_err *err);
 int qvl_out_write(struct qvl_out *o, const void *data, size_t len, qvl_err *err);

@@ -35,6 +35,7 @@ struct qvl_model {
     int n_held;
     struct qvl_quantised quantised[3]; /* quantised folders: of the model, of either half */
     int n_quantised;
+    struct qvl_pack_options packing; /* of a packed folder; text = QVL_DT_UNKNOWN for others */
     struct qvl_weights weights;
     struct qvl_tokenizer *tokenizer;
     struct qvl_template *template;
@@ -96,6 +97,8 @@ int qvl_model_quantised(struct qvl_model *m, const struct qvl_config *c, struct 
 /* ---- model_gguf.c */
 /* Configuration, tokenizer, template and tensors from GGUF files. */
 int qvl_model_gguf_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
+/* The tokenizer.json that its lists came from. Release json with qvl_buf_free, also after a failure. */
+int qvl_model_gguf_tokenizer(struct qvl_buf *json, const struct qvl_model *m, size_t *n_skipped, size_t *n_merges, qvl_err *err);
 /* Converts bound matrices in GGUF blocks into what the arithmetic takes. Nothing happens without such matrices. */
 int qvl_model_widen(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 
@@ -121,6 +124,14 @@ const char *qvl_human_bytes(char *buf, size_t size, uint64_t bytes);
 int qvl_model_pack_vision(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
 /* Replaces the text matrices by integer ones, p->precision being q4 or q8. */
 int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
+/* The kind of the head when nobody says. */
+enum qvl_dtype qvl_pack_default_head(enum qvl_dtype text);
+/* 32 hexadecimal digits for the source files, the options and `more`. */
+int qvl_model_key(char key[40], const struct qvl_model *m, const struct qvl_pack_options *o, const char *more, qvl_err *err);
+/* Gives memory of the model's mapped files back to the system; for struct qvl_packing. */
+void qvl_model_release(void *model, const void *p, size_t n);
+/* QVL_E_IO when the disk that holds the folder has less room than that. */
+int qvl_space_check(const char *dir, uint64_t need, qvl_err *err);
 
 /* ---- media.c */
 /* Opens, decodes and resizes a picture; *index is its slot. `data` NULL: source names a file, "-", or a file:/data: URL. */

@@ -71,29 +71,31 @@ static int ban_ids(struct qvl_model *m, qvl_err *err)
     return 0;
 }
 
-/* Mapped weights count: they have to be in memory to be fast. Packed ones replace most of them. */
-static int check_memory(const struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+/* The tensors of a packed folder under the names of the matrices they stand for. */
+static int packed_views(struct qvl_model *m, qvl_err *err)
 {
-    uint64_t mapped, copied, n_params, need = qvl_tensors_bytes(m->tensors);
-    struct qvl_pack_options o = {.text = QVL_DT_Q4, .head = QVL_DT_Q4};
-    if (qvl_weights_estimate(&m->config, QVL_DT_BF16, &mapped, &copied, &n_params) == 0)
-        need += copied;
-    if (is_packed(p->precision)) {
-        if (p->precision == QVL_PRECISION_Q8)
-            o.text = o.head = QVL_DT_Q8;
-        QVL_TRY(qvl_pack_bytes(&m->config, &o, &need, err));
-    }
-    return qvl_memory_check(need, "the model", "use --precision q4, a smaller model, or try anyway with --no-memory-check", err);
+    struct qvl_tensors *views;
+    QVL_TRY(qvl_pack_views(&views, &m->packing, &m->packed_bytes, m->tensors, &m->config, err));
+    if (!views)
+        return 0;
+    m->held[m->n_held++] = m->tensors;
+    m->tensors = views;
+    return 0;
 }
 
 /* The tensors of the model's folder, or of it and of the halves that come from elsewhere. */
 static int open_tensors(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
+    if ((p->text || p->vision) && qvl_model_is_packed(m->dir))
+        return qvl_fail(err, QVL_E_ARG, "%s: is packed as a whole: no half of it can be replaced", m->dir);
     if (p->text || p->vision)
         return qvl_model_halves(m, p, err);
     if (m->tensors) /* those of GGUF files are there already */
         return 0;
     QVL_TRY(qvl_safetensors_open(&m->tensors, m->dir, err));
+    QVL_TRY(packed_views(m, err));
+    if (m->packing.text)
+        return 0;
     return qvl_model_quantised(m, &m->config, &m->tensors, err);
 }
 
@@ -102,12 +104,42 @@ static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err 
     if (p->progress && p->progress(p->progress_ud, "load", 0, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
     QVL_TRY(open_tensors(m, p, err));
-    if (!p->no_memory_check && !m->as_stored)
-        QVL_TRY(check_memory(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
     if (p->progress && p->progress(p->progress_ud, "load", 1, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
     return 0;
+}
+
+/* How the text decoder runs: as asked for, as the folder is packed, or by its size. */
+static int choose_precision(struct qvl_model *m, qvl_model_params *p, qvl_err *err)
+{
+    qvl_precision packed = m->packing.text == QVL_DT_Q4 ? QVL_PRECISION_Q4 : QVL_PRECISION_Q8;
+    if (m->packing.text) {
+        if (p->precision != QVL_PRECISION_AUTO && p->precision != packed)
+            return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: its text decoder is packed to %s: another precision needs the model it was "
+                            "made from", m->dir, qvl_pack_kind(m->packing.text));
+        p->precision = packed;
+    }
+    if (p->precision != QVL_PRECISION_AUTO || m->weights.mapped_bytes <= AUTO_F32_BYTES)
+        return 0;
+    if (p->text || m->gguf.text || m->n_quantised)
+        p->precision = qvl_model_text_precision(m);
+    if (p->precision == QVL_PRECISION_AUTO)
+        p->precision = QVL_PRECISION_Q4;
+    return 0;
+}
+
+/* Mapped weights count: they have to be in memory to be fast. */
+static int check_memory(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
+{
+    uint64_t packed, need = m->weights.mapped_bytes + m->weights.copied_bytes;
+    struct qvl_pack_options o = {.text = p->precision == QVL_PRECISION_Q8 ? QVL_DT_Q8 : QVL_DT_Q4};
+    o.head = qvl_pack_default_head(o.text);
+    if (is_packed(p->precision) && !m->packing.text) { /* the matrices that were packed are not read again */
+        QVL_TRY(qvl_pack_bytes(NULL, &m->config, &o, 0, &packed, err));
+        need += packed - qvl_pack_replaced_bytes(&m->weights, &m->config, &o);
+    }
+    return qvl_memory_check(need, "the model", "use --precision q4, a smaller model, or try anyway with --no-memory-check", err);
 }
 
 /* Everything but the weights, from the JSON files of a folder. */
@@ -128,6 +160,32 @@ static int folder_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err 
     QVL_TRY(rc);
     QVL_TRY(qvl_tokenizer_open(&m->tokenizer, m->dir, err));
     return qvl_template_open(&m->template, m->dir, err);
+}
+
+/* Weights and arithmetic, as chosen. */
+static int use_weights(struct qvl_model *m, qvl_model_params *p, qvl_err *err)
+{
+    QVL_TRY(choose_precision(m, p, err));
+    if (!p->no_memory_check)
+        QVL_TRY(check_memory(m, p, err));
+    if (is_packed(p->precision) && !m->packing.text)
+        QVL_TRY(qvl_model_pack(m, p, err));
+    return 0;
+}
+
+static void describe_precision(struct qvl_model *m)
+{
+    const char *vision = m->vision_q8 ? "q8 (rows)" : m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16";
+    const char *text = m->arith_text == QVL_ARITH_F32 ? "f32" : "bf16";
+    enum qvl_dtype body = m->kind == QVL_PRECISION_Q4 ? QVL_DT_Q4 : QVL_DT_Q8;
+    enum qvl_dtype head = m->packing.text ? m->packing.head : qvl_pack_default_head(body);
+    if (!is_packed(m->kind))
+        snprintf(m->precision, sizeof m->precision, "vision %s · text %s", vision, text);
+    else if (head == body)
+        snprintf(m->precision, sizeof m->precision, "vision %s · text %s (group 32)", vision, qvl_pack_kind(body));
+    else
+        snprintf(m->precision, sizeof m->precision, "vision %s · text %s (group 32), head %s", vision, qvl_pack_kind(body),
+                 qvl_pack_kind(head));
 }
 
 static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_err *err)
@@ -158,11 +216,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
         return qvl_fail(err, QVL_E_UNSUPPORTED, "vision weights are used in f32, bf16 or q8 only");
     if (m->as_stored)
         return 0;
-    if ((p->text || m->gguf.text || m->n_quantised) && p->precision == QVL_PRECISION_AUTO &&
-        m->weights.mapped_bytes > AUTO_F32_BYTES)
-        p->precision = qvl_model_text_precision(m);
-    if (is_packed(p->precision) && !p->no_weights)
-        QVL_TRY(qvl_model_pack(m, p, err));
+    if (!p->no_weights)
+        QVL_TRY(use_weights(m, p, err));
     uint64_t bytes = m->weights.mapped_bytes + m->weights.copied_bytes;
     QVL_TRY(choose_arith(&m->arith_text, p->precision, bytes, err));
     QVL_TRY(choose_arith(&m->arith_vision, p->vision_precision ? p->vision_precision : p->precision, bytes, err));
@@ -170,13 +225,8 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
         QVL_TRY(qvl_model_widen(m, p, err));
     if (p->vision_precision == QVL_PRECISION_Q8 && !p->no_weights)
         QVL_TRY(qvl_model_pack_vision(m, p, err));
-    snprintf(m->precision, sizeof m->precision, "vision %s · text %s",
-             p->vision_precision == QVL_PRECISION_Q8 ? "q8 (rows)" : m->arith_vision == QVL_ARITH_F32 ? "f32" : "bf16",
-             p->precision == QVL_PRECISION_Q4   ? "q4 (group 32)"
-             : p->precision == QVL_PRECISION_Q8 ? "q8 (group 32)"
-             : m->arith_text == QVL_ARITH_F32   ? "f32"
-                                                : "bf16");
     m->kind = p->precision;
+    describe_precision(m);
     return 0;
 }
 

@@ -76,13 +76,13 @@ static int check_kind_of_tokenizer(const struct qvl_gguf *g, qvl_err *err)
     return 0;
 }
 
-static int open_tokenizer(struct qvl_model *m, qvl_err *err)
+int qvl_model_gguf_tokenizer(struct qvl_buf *json, const struct qvl_model *m, size_t *n_skipped, size_t *n_merges, qvl_err *err)
 {
     const struct qvl_gguf *g = m->gguf.text;
     struct qvl_token_text *tokens = NULL, *merges = NULL;
     struct qvl_token_lists l = {0};
     int32_t *kinds = NULL;
-    size_t n_skipped = 0, rows = (size_t)m->config.text.n_vocab;
+    size_t rows = (size_t)m->config.text.n_vocab;
     int rc;
     QVL_TRY(check_kind_of_tokenizer(g, err));
     QVL_TRY_DONE(read_list(&tokens, &l.n_tokens, g, "tokenizer.ggml.tokens", err));
@@ -91,12 +91,10 @@ static int open_tokenizer(struct qvl_model *m, qvl_err *err)
     l.tokens = tokens;
     l.kinds = kinds;
     l.merges = merges;
+    *n_merges = l.n_merges;
     if (l.n_tokens > rows) /* ids without a row in the embedding cannot be used */
         l.n_tokens = rows;
-    QVL_TRY_DONE(qvl_tokenizer_from_lists(&m->tokenizer, &l, &n_skipped, qvl_gguf_path(g), err));
-    if (n_skipped && m->gguf.tensors)
-        qvl_tensors_warn(m->gguf.tensors, "%s: tokenizer.ggml.merges: %zu of %zu are no pairs of tokens", qvl_gguf_path(g),
-                         n_skipped, l.n_merges);
+    rc = qvl_token_lists_json(json, &l, n_skipped, qvl_gguf_path(g), err);
 done:
     qvl_mem_free(tokens);
     qvl_mem_free(merges);
@@ -104,15 +102,29 @@ done:
     return rc;
 }
 
+static int open_tokenizer(struct qvl_model *m, qvl_err *err)
+{
+    const char *path = qvl_gguf_path(m->gguf.text);
+    struct qvl_buf json = {0};
+    size_t n_skipped = 0, n_merges = 0;
+    int rc = qvl_model_gguf_tokenizer(&json, m, &n_skipped, &n_merges, err);
+    if (rc == 0)
+        rc = qvl_tokenizer_parse(&m->tokenizer, json.data, json.len, path, err);
+    qvl_buf_free(&json);
+    if (rc == 0 && n_skipped && m->gguf.tensors)
+        qvl_tensors_warn(m->gguf.tensors, "%s: tokenizer.ggml.merges: %zu of %zu are no pairs of tokens", path, n_skipped, n_merges);
+    return rc;
+}
+
 /* The template in the file; without one, that of JSON files beside it, or else the published one. */
 static int open_template(struct qvl_model *m, qvl_err *err)
 {
     struct qvl_gguf_text t;
-    const char *path = qvl_gguf_path(m->gguf.text), *base = qvl_path_base(path);
+    const char *path = qvl_gguf_path(m->gguf.text);
     QVL_TRY(qvl_gguf_string(m->gguf.text, "tokenizer.chat_template", &t, err));
     if (t.s)
         return qvl_template_parse(&m->template, t.s, t.len, path, err);
-    char *dir = base == path ? qvl_strdup(".") : qvl_strndup(path, (size_t)(base - path));
+    char *dir = qvl_path_dir(path);
     if (!dir)
         return qvl_fail_nomem(err, strlen(path), "chat template");
     int rc = qvl_template_open(&m->template, dir, err);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -43,14 +44,14 @@ static int describe_file(struct qvl_buf *b, const char *path, qvl_err *err)
     return 0;
 }
 
-static int make_key(char key[40], const struct qvl_model *m, const struct qvl_pack_options *o, qvl_err *err)
+int qvl_model_key(char key[40], const struct qvl_model *m, const struct qvl_pack_options *o, const char *more, qvl_err *err)
 {
     struct qvl_buf b;
     uint64_t h[2];
     const char *last = "";
     int rc = 0;
     qvl_buf_init(&b, 16u << 20);
-    qvl_buf_printf(&b, "%s %d %d\n", QVL_PACK_VERSION, (int)o->text, (int)o->head);
+    qvl_buf_printf(&b, "%s %d %d %s\n", QVL_PACK_VERSION, (int)o->text, (int)o->head, more);
     for (size_t i = 0; i < qvl_tensors_count(m->tensors) && rc == 0; i++) {
         const char *file = qvl_tensors_at(m->tensors, i)->file;
         if (strcmp(file, last) != 0)
@@ -72,6 +73,33 @@ static int make_key(char key[40], const struct qvl_model *m, const struct qvl_pa
     qvl_buf_free(&b);
     return rc;
 }
+
+void qvl_model_release(void *model, const void *p, size_t n)
+{
+    const struct qvl_model *m = model;
+    const struct qvl_gguf *gguf[] = {m->gguf.text, m->gguf.vision, m->gguf_text.text, m->gguf_vision.vision};
+    const struct qvl_onnx *onnx[] = {m->onnx.graph, m->onnx.embedding};
+    qvl_tensors_release(m->tensors, p, n);
+    for (int i = 0; i < m->n_held; i++)
+        qvl_tensors_release(m->held[i], p, n);
+    for (size_t i = 0; i < QVL_COUNT(gguf); i++)
+        qvl_tensors_release(gguf[i] ? qvl_gguf_tensors(gguf[i]) : NULL, p, n);
+    for (size_t i = 0; i < QVL_COUNT(onnx); i++)
+        qvl_tensors_release(onnx[i] ? qvl_onnx_tensors(onnx[i]) : NULL, p, n);
+}
+
+int qvl_space_check(const char *dir, uint64_t need, qvl_err *err)
+{
+    struct statvfs s;
+    char a[32], b[32];
+    size_t room;
+    if (statvfs(dir, &s) != 0 || qvl_mul_size(&room, (size_t)s.f_bavail, (size_t)s.f_frsize))
+        return 0; /* unknown: writing will tell */
+    return room >= need ? 0 : qvl_fail(err, QVL_E_IO, "%s: the packed weights need %s, but %s are free there", dir,
+                                       qvl_human_bytes(a, sizeof a, need), qvl_human_bytes(b, sizeof b, room));
+}
+
+enum qvl_dtype qvl_pack_default_head(enum qvl_dtype text) { return text; }
 
 /* $XDG_CACHE_HOME/qvl or ~/.cache/qvl, made if need be; NULL when there is no place. From qvl_alloc. */
 static char *cache_folder(void)
@@ -130,46 +158,49 @@ static int use_cached(struct qvl_model *m, const char *path, const char *key, co
     return 0;
 }
 
-static int pack(struct qvl_model *m, const char *path, const char *key, const struct qvl_pack_options *o, struct qvl_pool *pool,
-                struct qvl_watch *watch, qvl_err *err)
+static int pack(struct qvl_model *m, const char *path, const char *key, struct qvl_packing *p, qvl_err *err)
 {
-    struct qvl_pack_report report;
+    const struct qvl_tensor_meta meta[] = {{"qvl.key", key}};
     qvl_err why = {0};
+    int rc;
     if (path) {
-        int rc = qvl_pack_write(path, key, &m->weights, &m->config, o, m->kernels, pool, watch, &report, &why);
-        if (rc == 0 && use_cached(m, path, key, o)) {
-            m->pack_error = report.rms_error;
+        char *dir = qvl_path_dir(path);
+        rc = dir ? qvl_space_check(dir, p->watch->total, &why) : qvl_fail_nomem(&why, strlen(path), path);
+        qvl_mem_free(dir);
+        if (rc == 0)
+            rc = qvl_pack_write(path, meta, QVL_COUNT(meta), p, &why);
+        if (rc == 0 && use_cached(m, path, key, &p->o))
             return 0;
-        }
         if (rc == QVL_E_CANCELLED || rc == QVL_E_NOMEM)
             return qvl_fail(err, rc, "%s", why.msg);
         warn(m, "packed weights could not be kept in the cache", &why);
-        watch->done = 0;
+        p->watch->done = 0;
     }
-    QVL_TRY(qvl_pack_memory(&m->packed_pages, &m->weights, &m->config, o, m->kernels, pool, watch, &report, err));
-    m->pack_error = report.rms_error;
-    return 0;
+    return qvl_pack_memory(&m->packed_pages, p, err);
 }
 
 int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
-    struct qvl_pack_options o = {.text = p->precision == QVL_PRECISION_Q4 ? QVL_DT_Q4 : QVL_DT_Q8};
-    struct qvl_pool *pool = NULL;
     struct qvl_watch watch = {.progress = p->progress, .ud = p->progress_ud, .stage = "pack"};
+    struct qvl_packing work = {.w = &m->weights, .c = &m->config, .kernels = m->kernels, .watch = &watch,
+                               .release = qvl_model_release, .ud = m};
     char key[40] = "", *path = NULL;
-    o.head = o.text;
-    QVL_TRY(qvl_pack_bytes(&m->config, &o, &watch.total, err));
+    int rc = 0;
+    work.o.text = p->precision == QVL_PRECISION_Q4 ? QVL_DT_Q4 : QVL_DT_Q8;
+    work.o.head = qvl_pack_default_head(work.o.text);
+    QVL_TRY(qvl_pack_bytes(NULL, &m->config, &work.o, 0, &watch.total, err));
     m->packed_bytes = watch.total;
     if (!p->no_cache) {
-        QVL_TRY(make_key(key, m, &o, err));
-        path = cache_path(m, key, &o);
+        QVL_TRY(qvl_model_key(key, m, &work.o, "", err));
+        path = cache_path(m, key, &work.o);
     }
-    int rc = 0;
-    if (!path || !use_cached(m, path, key, &o)) {
-        rc = qvl_pool_open(&pool, qvl_cpu_threads(), err);
+    if (!path || !use_cached(m, path, key, &work.o)) {
+        rc = qvl_pool_open(&work.pool, qvl_cpu_threads(), err);
         if (rc == 0)
-            rc = pack(m, path, key, &o, pool, &watch, err);
-        qvl_pool_close(&pool);
+            rc = pack(m, path, key, &work, err);
+        if (rc == 0)
+            m->pack_error = work.rms_error;
+        qvl_pool_close(&work.pool);
     }
     qvl_mem_free(path);
     return rc;

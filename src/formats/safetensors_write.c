@@ -1,7 +1,8 @@
-/* safetensors_write.c - tensors in memory → a safetensors file.
+/* safetensors_write.c - tensors, in memory or made on the way → a safetensors file.
  *
  * The widest types come first, then names in byte order, so every tensor starts at a multiple of its own width; the
- * header is padded with spaces so that the data starts at a multiple of 8. */
+ * header is padded with spaces so that the data starts at a multiple of 8. With a larger alignment whole multiples of it
+ * come in front of everything else. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +14,23 @@
 #include "base/mem.h"
 #include "formats/safetensors_header.h"
 
-static int by_width_and_name(const void *a, const void *b)
+/* A tensor with its place in the order. */
+struct place {
+    const struct qvl_tensor *t;
+    int odd; /* not a multiple of the alignment */
+};
+
+static int by_place(const void *a, const void *b)
 {
-    const struct qvl_tensor *const *pa = a, *const *pb = b, *x = *pa, *y = *pb;
-    unsigned wx = qvl_dtype_bits(x->type), wy = qvl_dtype_bits(y->type);
-    return wx != wy ? (wx < wy) - (wx > wy) : strcmp(x->name, y->name);
+    const struct place *x = a, *y = b;
+    unsigned wx = qvl_dtype_bits(x->t->type), wy = qvl_dtype_bits(y->t->type);
+    if (x->odd != y->odd)
+        return x->odd - y->odd;
+    return wx != wy ? (wx < wy) - (wx > wy) : strcmp(x->t->name, y->t->name);
 }
 
 /* The caller's arguments: shape times type must be the number of bytes. */
-static int check(const struct qvl_tensor *t, int filled, const char *path, qvl_err *err)
+static int check(const struct qvl_tensor *t, int streamed, const char *path, qvl_err *err)
 {
     size_t bits = qvl_dtype_bits(t->type);
     char text[160];
@@ -30,7 +39,7 @@ static int check(const struct qvl_tensor *t, int filled, const char *path, qvl_e
         bad = t->shape[i] < 0 || (uint64_t)t->shape[i] > SIZE_MAX || qvl_mul_size(&bits, bits, (size_t)t->shape[i]);
     if (bad)
         return qvl_fail(err, QVL_E_ARG, "%s: tensor %s: its type or shape cannot be written", path, t->name);
-    if (bits % 8 || bits / 8 != t->bytes || (t->bytes && !t->data && !filled))
+    if (bits % 8 || bits / 8 != t->bytes || (t->bytes && !t->data && !streamed))
         return qvl_fail(err, QVL_E_ARG, "%s: tensor %s: found %zu bytes, expected %zu for %s", path, t->name, t->bytes, bits / 8,
                         qvl_tensor_describe(t, text, sizeof text));
     if (!strcmp(t->name, "__metadata__") || strlen(t->name) > QVL_ST_MAX_NAME)
@@ -61,7 +70,7 @@ static void put_entry(struct qvl_buf *b, const struct qvl_tensor *t, uint64_t at
 }
 
 /* 8 bytes for the length, then the header with its padding. */
-static int header(struct qvl_buf *b, const struct qvl_tensor *const *order, size_t n, const struct qvl_tensor_meta *meta,
+static int header(struct qvl_buf *b, const struct place *order, size_t n, const struct qvl_tensor_meta *meta,
                   size_t n_meta, size_t align, const char *path, qvl_err *err)
 {
     uint64_t at = 0;
@@ -72,10 +81,10 @@ static int header(struct qvl_buf *b, const struct qvl_tensor *const *order, size
     for (size_t i = 0; i < n; i++) {
         if (i || n_meta)
             qvl_buf_putc(b, ',');
-        put_entry(b, order[i], at);
-        if (order[i]->bytes > (uint64_t)INT64_MAX - at)
+        put_entry(b, order[i].t, at);
+        if (order[i].t->bytes > (uint64_t)INT64_MAX - at)
             return qvl_fail(err, QVL_E_LIMIT, "%s: the tensors are too large for one file", path);
-        at += order[i]->bytes;
+        at += order[i].t->bytes;
     }
     qvl_buf_putc(b, '}');
     while (!b->failed && b->len % align)
@@ -102,56 +111,53 @@ static int can_be_read(const struct qvl_buf *b, const char *path, qvl_err *err)
     return 0;
 }
 
-/* One tensor's bytes at a time: copied from memory, or made by the caller in `room`. */
-static int write_data(struct qvl_out *out, const struct qvl_tensor *t, void *room, qvl_tensor_fill_fn fill, void *ud, qvl_err *err)
+static int write_data(struct qvl_out *out, const struct qvl_tensor *t, qvl_tensor_put_fn put, void *ud, qvl_err *err)
 {
-    const void *data = t->data;
-    if (!data && t->bytes) {
-        QVL_TRY(fill(ud, t, room, err));
-        data = room;
-    }
-    return qvl_out_write(out, data, t->bytes, err);
+    uint64_t before = out->written;
+    if (t->data || !t->bytes)
+        return qvl_out_write(out, t->data, t->bytes, err);
+    QVL_TRY(put(ud, t, out, err));
+    return QVL_NEVER(out->written - before != t->bytes)
+               ? qvl_fail(err, QVL_E_STATE, "%s: tensor %s: wrote another number of bytes than its shape says", out->path, t->name)
+               : 0;
 }
 
-int qvl_safetensors_write_filled(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
-                                 size_t n_meta, size_t align, qvl_tensor_fill_fn fill, void *ud, qvl_err *err)
+/* The tensors in the order of the file. */
+static int arrange(struct place *order, const struct qvl_tensor *tensors, size_t n, size_t align, int streamed, const char *path,
+                   qvl_err *err)
 {
-    const struct qvl_tensor **order = qvl_alloc(n, sizeof *order);
+    for (size_t i = 0; i < n; i++) {
+        QVL_TRY(check(&tensors[i], streamed, path, err));
+        order[i] = (struct place){.t = &tensors[i], .odd = align > 8 && tensors[i].bytes % align != 0};
+    }
+    qsort(order, n, sizeof *order, by_place);
+    for (size_t i = 1; i < n; i++)
+        if (!strcmp(order[i - 1].t->name, order[i].t->name))
+            return qvl_fail(err, QVL_E_ARG, "%s: tensor %s: given twice", path, order[i].t->name);
+    return 0;
+}
+
+int qvl_safetensors_write_streamed(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
+                                   size_t n_meta, size_t align, qvl_tensor_put_fn put, void *ud, qvl_err *err)
+{
+    struct place *order = qvl_alloc(n, sizeof *order);
     struct qvl_out out = {.fd = -1};
     struct qvl_buf b;
-    void *room = NULL;
-    size_t largest = 0;
     int rc = 0;
     qvl_buf_init(&b, (size_t)QVL_ST_MAX_HEADER + 8);
     if (!order)
         return qvl_fail_nomem(err, n * sizeof *order, path);
-    for (size_t i = 0; i < n; i++) {
-        QVL_TRY_DONE(check(&tensors[i], fill != NULL, path, err));
-        order[i] = &tensors[i];
-        if (!tensors[i].data && tensors[i].bytes > largest)
-            largest = tensors[i].bytes;
-    }
-    qsort(order, n, sizeof *order, by_width_and_name);
-    for (size_t i = 1; i < n; i++)
-        if (!strcmp(order[i - 1]->name, order[i]->name)) {
-            rc = qvl_fail(err, QVL_E_ARG, "%s: tensor %s: given twice", path, order[i]->name);
-            goto done;
-        }
+    QVL_TRY_DONE(arrange(order, tensors, n, align, put != NULL, path, err));
     QVL_TRY_DONE(header(&b, order, n, meta, n_meta, align, path, err));
     QVL_TRY_DONE(can_be_read(&b, path, err));
-    if (largest && !(room = qvl_alloc(largest, 1))) {
-        rc = qvl_fail_nomem(err, largest, path);
-        goto done;
-    }
     QVL_TRY_DONE(qvl_out_open(&out, path, err));
     QVL_TRY_DONE(qvl_out_write(&out, b.data, b.len, err));
     for (size_t i = 0; i < n; i++)
-        QVL_TRY_DONE(write_data(&out, order[i], room, fill, ud, err));
+        QVL_TRY_DONE(write_data(&out, order[i].t, put, ud, err));
     rc = qvl_out_commit(&out, err);
 done:
     qvl_out_close(&out);
     qvl_buf_free(&b);
-    qvl_mem_free(room);
     qvl_mem_free(order);
     return rc;
 }
@@ -159,5 +165,5 @@ done:
 int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
                           size_t n_meta, qvl_err *err)
 {
-    return qvl_safetensors_write_filled(path, tensors, n, meta, n_meta, 8, NULL, NULL, err);
+    return qvl_safetensors_write_streamed(path, tensors, n, meta, n_meta, 8, NULL, NULL, err);
 }

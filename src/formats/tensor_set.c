@@ -49,6 +49,13 @@ void qvl_tensors_close(struct qvl_tensors **tp)
     *tp = NULL;
 }
 
+void qvl_tensors_release(const struct qvl_tensors *t, const void *p, size_t n)
+{
+    for (size_t i = 0; t && i < t->n_files; i++)
+        if (qvl_map_release(&t->files[i].map, p, n))
+            return;
+}
+
 /* Room for one more, growing geometrically. Returns the new array, NULL without memory (then the old one stays). */
 static void *grown(void *p, size_t *cap, size_t need, size_t size)
 {
@@ -77,6 +84,19 @@ struct qvl_tensor_file *qvl_tensors_add_file(struct qvl_tensors *t, const char *
         return NULL;
     t->n_files++;
     return f;
+}
+
+int qvl_tensors_list_files(struct qvl_tensors *t, const struct qvl_tensors *from, qvl_err *err)
+{
+    const char *path;
+    uint64_t bytes;
+    for (size_t i = 0; from && (path = qvl_tensors_file(from, i, &bytes)) != NULL; i++) {
+        struct qvl_tensor_file *f = qvl_tensors_add_file(t, path);
+        if (!f)
+            return qvl_fail_nomem(err, strlen(path), path);
+        f->size = (size_t)bytes;
+    }
+    return 0;
 }
 
 int qvl_tensors_reserve(struct qvl_tensors *t, size_t n, qvl_err *err)

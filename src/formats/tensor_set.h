@@ -32,6 +32,8 @@ struct qvl_tensors {
 int qvl_tensors_new(struct qvl_tensors **out, const char *path, qvl_err *err);
 /* Adds a file slot for path and returns it, NULL without memory. It is valid until the next call. */
 struct qvl_tensor_file *qvl_tensors_add_file(struct qvl_tensors *t, const char *path);
+/* Adds the files of another set (NULL: none) by name and size, for a set of views into what that one keeps open. */
+int qvl_tensors_list_files(struct qvl_tensors *t, const struct qvl_tensors *from, qvl_err *err);
 /* Makes room for n more tensors; appending them cannot fail afterwards. */
 int qvl_tensors_reserve(struct qvl_tensors *t, size_t n, qvl_err *err);
 /* Sorts by name; a name that occurs twice is an error. */

@@ -41,6 +41,8 @@ int qvl_safetensors_open_some(struct qvl_tensors **out, const char *path, qvl_er
 /* The same from memory (the bytes are borrowed): for tests and fuzzing. `what` names the source in messages. */
 int qvl_safetensors_open_memory(struct qvl_tensors **out, const void *data, size_t size, const char *what, qvl_err *err);
 void qvl_tensors_close(struct qvl_tensors **t);
+/* Gives the memory of bytes that lie in a file mapped by the set back to the system (qvl_map_release); others stay. */
+void qvl_tensors_release(const struct qvl_tensors *t, const void *p, size_t n);
 
 size_t qvl_tensors_count(const struct qvl_tensors *t);
 const struct qvl_tensor *qvl_tensors_at(const struct qvl_tensors *t, size_t i); /* in file order */
@@ -69,10 +71,12 @@ struct qvl_tensor_meta {
 };
 int qvl_safetensors_write(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
                           size_t n_meta, qvl_err *err);
-/* The same for tensors that are not in memory: where data is NULL, fill writes t->bytes bytes to dst when their turn comes (one
- * tensor at a time). The data begins at a multiple of `align`, a multiple of 8. */
-typedef int (*qvl_tensor_fill_fn)(void *ud, const struct qvl_tensor *t, void *dst, qvl_err *err);
-int qvl_safetensors_write_filled(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
-                                 size_t n_meta, size_t align, qvl_tensor_fill_fn fill, void *ud, qvl_err *err);
+/* The same for tensors that are not in memory: where data is NULL, put writes t->bytes bytes with qvl_out_write when their turn
+ * comes. The data begins at a multiple of `align`, a multiple of 8, and tensors of whole multiples of it come first, so that they
+ * lie at such places, too. */
+struct qvl_out;
+typedef int (*qvl_tensor_put_fn)(void *ud, const struct qvl_tensor *t, struct qvl_out *out, qvl_err *err);
+int qvl_safetensors_write_streamed(const char *path, const struct qvl_tensor *tensors, size_t n, const struct qvl_tensor_meta *meta,
+                                   size_t n_meta, size_t align, qvl_tensor_put_fn put, void *ud, qvl_err *err);
 
 #endif

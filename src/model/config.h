@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "model/quant_config.h"
 #include "qvl.h"
 
@@ -68,6 +69,11 @@ int qvl_config_load(struct qvl_config *c, const char *dir, qvl_err *err);
  * failure there is nothing to free. */
 int qvl_config_parse(struct qvl_config *c, const char *config, const char *generation, const char *preprocessor, qvl_err *err);
 void qvl_config_free(struct qvl_config *c);
+
+/* The texts of config.json, generation_config.json and preprocessor_config.json that qvl_config_parse makes the same of. */
+int qvl_config_write(struct qvl_buf *b, const struct qvl_config *c, qvl_err *err);
+int qvl_config_write_generation(struct qvl_buf *b, const struct qvl_config *c, qvl_err *err);
+int qvl_config_write_preprocessor(struct qvl_buf *b, const struct qvl_config *c, qvl_err *err);
 
 /* The published shapes: "2b", "4b", "8b", "32b", "30b-a3b", "235b-a22b" (in any case). QVL_E_ARG for other names. */
 int qvl_config_shape(struct qvl_config *c, const char *shape, qvl_err *err);

@@ -162,7 +162,7 @@ struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_
     struct qvl_quant_error sum = {0};
     assert(row0 % QVL_PANEL_ROWS == 0 && (row1 % QVL_PANEL_ROWS == 0 || row1 == m->n_out) && row1 <= m->n_out);
     for (int64_t row = row0; row < row1; row += QVL_PANEL_ROWS) {
-        unsigned char *unit = (unsigned char *)dst + (size_t)(row / QVL_PANEL_ROWS * n_units) * QVL_Q4_UNIT_BYTES;
+        unsigned char *unit = (unsigned char *)dst + (size_t)((row - row0) / QVL_PANEL_ROWS * n_units) * QVL_Q4_UNIT_BYTES;
         int rows = (int)(row1 - row < QVL_PANEL_ROWS ? row1 - row : QVL_PANEL_ROWS);
         for (int64_t k0 = 0; k0 < n_units * QVL_UNIT_INPUTS; k0 += QVL_GROUP) {
             int half = (int)(k0 / QVL_GROUP % 2);

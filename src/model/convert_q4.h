@@ -5,9 +5,10 @@
 #include "kernels/quant.h"
 
 /* 1 for GGUF's Q4_0 with finite scales, and for 4-bit codes in blocks of a multiple of QVL_GROUP inputs (or of whole rows), with
- * the middle as zero point everywhere and scales inside the range of f16. *exact = 1 when all scales are f16 numbers: then the packed matrix has the very weights of m. Reads all scales. */
+ * the middle as zero point everywhere and scales inside the range of f16. *exact = 1 when all scales are f16 numbers: then the
+ * packed matrix has the very weights of m. Reads all scales. */
 int qvl_convert_q4_can(const struct qvl_mat *m, int *exact);
-/* Rows [row0, row1) of such a matrix into the packed matrix `dst` of m->n_out rows, with the rules of qvl_quant_pack for rows.
+/* Rows [row0, row1) of such a matrix, packed, to `dst`, the place of row0, with the rules of qvl_quant_pack for rows.
  * Codes stay, scales are rounded to f16: what that costs is returned as by qvl_quant_pack. */
 struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_t row0, int64_t row1);
 /* Row `row` of such a matrix as blocks of GGUF's Q4_0, which have q4's grid and scales; n_in must be a multiple of QVL_GROUP. The same

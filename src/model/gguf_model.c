@@ -429,20 +429,6 @@ static int walk(struct builder *b)
     return 0;
 }
 
-/* The files of the set are there for their names and sizes; the mappings stay with the readers. */
-static int list_files(struct qvl_tensors *set, const struct qvl_tensors *from, qvl_err *err)
-{
-    const char *path;
-    uint64_t bytes;
-    for (size_t i = 0; (path = qvl_tensors_file(from, i, &bytes)) != NULL; i++) {
-        struct qvl_tensor_file *f = qvl_tensors_add_file(set, path);
-        if (!f)
-            return qvl_fail_nomem(err, strlen(path), path);
-        f->size = (size_t)bytes;
-    }
-    return 0;
-}
-
 static int build(struct qvl_gguf_model *m, qvl_err *err)
 {
     struct builder b = {.m = m, .c = &m->config, .counting = 1, .err = err};
@@ -450,9 +436,9 @@ static int build(struct qvl_gguf_model *m, qvl_err *err)
     QVL_TRY(qvl_tensors_new(&m->tensors, qvl_gguf_path(m->text ? m->text : m->vision), err));
     QVL_TRY(qvl_tensors_reserve(m->tensors, b.n, err));
     if (m->text)
-        QVL_TRY(list_files(m->tensors, qvl_gguf_tensors(m->text), err));
+        QVL_TRY(qvl_tensors_list_files(m->tensors, qvl_gguf_tensors(m->text), err));
     if (m->vision)
-        QVL_TRY(list_files(m->tensors, qvl_gguf_tensors(m->vision), err));
+        QVL_TRY(qvl_tensors_list_files(m->tensors, qvl_gguf_tensors(m->vision), err));
     b.strings = m->tensors->files[0].strings = qvl_alloc(b.n, NAME_BYTES);
     if (!b.strings)
         return qvl_fail_nomem(err, b.n * NAME_BYTES, "names of tensors");

@@ -201,20 +201,6 @@ static int take_rest(struct builder *b, const struct qvl_tensors *rest)
     return f || !rest ? 0 : qvl_fail_nomem(b->err, sizeof *f, "the list of files");
 }
 
-/* Files of the set, for sizes in messages and memory checks; they are open elsewhere. */
-static int list_files(struct qvl_tensors *t, const struct qvl_tensors *from, qvl_err *err)
-{
-    const char *path;
-    uint64_t bytes;
-    for (size_t i = 0; from && (path = qvl_tensors_file(from, i, &bytes)) != NULL; i++) {
-        struct qvl_tensor_file *f = qvl_tensors_add_file(t, path);
-        if (!f)
-            return qvl_fail_nomem(err, strlen(path), path);
-        f->size = (size_t)bytes;
-    }
-    return 0;
-}
-
 static int collect(struct builder *b, const struct qvl_tensors *rest)
 {
     struct qvl_onnx_model *m = b->m;
@@ -222,8 +208,8 @@ static int collect(struct builder *b, const struct qvl_tensors *rest)
     qvl_err *err = b->err;
     b->cap = (size_t)b->c->text.n_layer * 11 + 3;
     QVL_TRY(qvl_tensors_new(&m->tensors, m->path, err));
-    QVL_TRY(list_files(m->tensors, qvl_onnx_tensors(m->graph), err));
-    QVL_TRY(list_files(m->tensors, m->embedding ? qvl_onnx_tensors(m->embedding) : NULL, err));
+    QVL_TRY(qvl_tensors_list_files(m->tensors, qvl_onnx_tensors(m->graph), err));
+    QVL_TRY(qvl_tensors_list_files(m->tensors, m->embedding ? qvl_onnx_tensors(m->embedding) : NULL, err));
     QVL_TRY(qvl_tensors_reserve(m->tensors, b->cap + 1 + (rest ? qvl_tensors_count(rest) : 0), err));
     b->names = m->tensors->files[0].strings = qvl_alloc(b->cap, NAME_BYTES);
     m->nbits = qvl_calloc(b->cap, sizeof *m->nbits);

@@ -88,7 +88,7 @@ int qvl_bind_type(struct qvl_binder *b, const struct qvl_tensor *t)
 
 int qvl_bind_mat_type(struct qvl_binder *b, const struct qvl_tensor *t)
 {
-    if (qvl_dtype_is_nbits(t->type) || t->type == QVL_DT_CODED) /* its description was checked where it was made */
+    if (qvl_dtype_is_nbits(t->type) || t->type == QVL_DT_CODED || qvl_dtype_is_packed(t->type)) /* checked where they were made */
         return 0;
     unsigned elems = qvl_dtype_block_elems(t->type); /* readers of block formats have checked that rows are whole blocks */
     return elems && t->rank && t->shape[t->rank - 1] % elems == 0 ? 0 : qvl_bind_type(b, t);
@@ -191,7 +191,8 @@ static int bind_slot(void *ud, const struct qvl_slot *s)
         qvl_bind_missing(b, s->name);
         return 0;
     }
-    if (!b->checking)
+    int again = s->kind == QVL_SLOT_HEAD && b->config->text.tied && (t->type == QVL_DT_Q4 || t->type == QVL_DT_Q8);
+    if (!b->checking && !again) /* the embedding's numbers once more, packed */
         b->w->n_params += (uint64_t)s->n_out * (uint64_t)s->n_in;
     switch (s->kind) {
     case QVL_SLOT_VEC: return bind_vec(b, s, t);

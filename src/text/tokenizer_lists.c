@@ -110,36 +110,42 @@ static size_t put_merges(struct qvl_buf *b, const struct known *k)
     return skipped;
 }
 
-int qvl_tokenizer_from_lists(struct qvl_tokenizer **out, const struct qvl_token_lists *l, size_t *n_skipped,
-                             const char *what, qvl_err *err)
+int qvl_token_lists_json(struct qvl_buf *b, const struct qvl_token_lists *l, size_t *n_skipped, const char *what, qvl_err *err)
 {
     struct known k;
-    struct qvl_buf b;
     const char *sep = "";
-    *out = NULL;
     QVL_TRY(known_init(&k, l, what, err));
-    qvl_buf_init(&b, MAX_JSON);
-    qvl_buf_puts(&b, "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+    qvl_buf_init(b, MAX_JSON);
+    qvl_buf_puts(b, "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
                      "{\"type\":\"Split\",\"pattern\":{\"Regex\":");
-    qvl_json_quote(&b, QVL_PRETOKENIZE_REGEX, strlen(QVL_PRETOKENIZE_REGEX));
-    qvl_buf_puts(&b, "},\"behavior\":\"Isolated\",\"invert\":false},"
+    qvl_json_quote(b, QVL_PRETOKENIZE_REGEX, strlen(QVL_PRETOKENIZE_REGEX));
+    qvl_buf_puts(b, "},\"behavior\":\"Isolated\",\"invert\":false},"
                      "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
                      "\"decoder\":{\"type\":\"ByteLevel\"},\"added_tokens\":[");
     for (size_t i = 0; i < l->n_tokens; i++) {
         if (l->kinds[i] != QVL_KIND_CONTROL && l->kinds[i] != QVL_KIND_USER)
             continue;
-        qvl_buf_puts(&b, sep);
-        put_added(&b, i, &l->tokens[i], l->kinds[i] == QVL_KIND_CONTROL);
+        qvl_buf_puts(b, sep);
+        put_added(b, i, &l->tokens[i], l->kinds[i] == QVL_KIND_CONTROL);
         sep = ",";
     }
-    qvl_buf_puts(&b, "],\"model\":{\"type\":\"BPE\",");
-    put_vocab(&b, l);
-    qvl_buf_putc(&b, ',');
-    *n_skipped = put_merges(&b, &k);
-    qvl_buf_puts(&b, "}}");
-    int rc = b.failed ? qvl_fail(err, b.len > MAX_JSON / 2 ? QVL_E_LIMIT : QVL_E_NOMEM, "%s: no room for the vocabulary", what)
-                      : qvl_tokenizer_parse(out, b.data, b.len, what, err);
-    qvl_buf_free(&b);
+    qvl_buf_puts(b, "],\"model\":{\"type\":\"BPE\",");
+    put_vocab(b, l);
+    qvl_buf_putc(b, ',');
+    *n_skipped = put_merges(b, &k);
+    qvl_buf_puts(b, "}}");
     qvl_mem_free(k.slot);
+    return b->failed ? qvl_fail(err, b->len > MAX_JSON / 2 ? QVL_E_LIMIT : QVL_E_NOMEM, "%s: no room for the vocabulary", what) : 0;
+}
+
+int qvl_tokenizer_from_lists(struct qvl_tokenizer **out, const struct qvl_token_lists *l, size_t *n_skipped,
+                             const char *what, qvl_err *err)
+{
+    struct qvl_buf b = {0};
+    *out = NULL;
+    int rc = qvl_token_lists_json(&b, l, n_skipped, what, err);
+    if (rc == 0)
+        rc = qvl_tokenizer_parse(out, b.data, b.len, what, err);
+    qvl_buf_free(&b);
     return rc;
 }

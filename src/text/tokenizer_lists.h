@@ -2,6 +2,7 @@
 #ifndef QVL_TEXT_TOKENIZER_LISTS_H
 #define QVL_TEXT_TOKENIZER_LISTS_H
 
+#include "base/buf.h"
 #include "text/tokenizer.h"
 
 struct qvl_token_text {
@@ -27,6 +28,8 @@ struct qvl_token_lists {
     size_t n_merges;
 };
 
+/* The lists as the tokenizer.json that they came from. Release b with qvl_buf_free, also after a failure. */
+int qvl_token_lists_json(struct qvl_buf *b, const struct qvl_token_lists *l, size_t *n_skipped, const char *what, qvl_err *err);
 /* Pre-tokenisation and NFC are those of the Qwen family. Merges of pieces that are no tokens are left out and counted in
  * *n_skipped. `what` names the source in messages. */
 int qvl_tokenizer_from_lists(struct qvl_tokenizer **out, const struct qvl_token_lists *l, size_t *n_skipped, const char *what,

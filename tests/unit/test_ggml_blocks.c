@@ -200,7 +200,8 @@ static void q4_0_is_q4(void **state)
     assert_non_null(dst);
     assert_int_equal(qvl_convert_q4_can(&m, &exact), 1);
     assert_int_equal(exact, 1);
-    struct qvl_quant_error e = qvl_convert_q4(dst, &m, 0, 32), f = qvl_convert_q4(dst, &m, 32, ROWS);
+    struct qvl_quant_error e = qvl_convert_q4(dst, &m, 0, 32);
+    struct qvl_quant_error f = qvl_convert_q4((char *)dst + qvl_quant_bytes(QVL_DT_Q4, 32, IN), &m, 32, ROWS);
     assert_true(e.error + f.error == 0 && e.norm > 0);
     q.data = dst;
     q.type = QVL_DT_Q4;

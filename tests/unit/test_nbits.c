@@ -206,7 +206,8 @@ static void exact_blocks_become_the_very_same_weights(void **state)
         assert_true(packed && again);
         memset(packed, 0x5a, bytes);
         memset(again, 0xa5, bytes);
-        struct qvl_quant_error a = qvl_convert_q4(packed, &s.m, 0, 16), b = qvl_convert_q4(packed, &s.m, 16, ROWS);
+        struct qvl_quant_error a = qvl_convert_q4(packed, &s.m, 0, 16);
+        struct qvl_quant_error b = qvl_convert_q4(packed + qvl_quant_bytes(QVL_DT_Q4, 16, INPUTS), &s.m, 16, ROWS);
         assert_true(a.error == 0 && b.error == 0 && a.norm > 0 && b.norm > 0);
         qvl_convert_q4(again, &s.m, 0, ROWS);
         assert_memory_equal(packed, again, bytes); /* every byte is written */
