@@ -124,7 +124,8 @@ int qvl_cmd_verify(const struct qvl_options *o, struct qvl_ui *ui)
         qvl_ui_error("GOLDEN is missing (see qvl verify --help)");
         return QVL_EXIT_USAGE;
     }
-    int status = qvl_open_model(&m, o, ui, first ? o->args.v[0] : o->env_model, 0, QVL_PRECISION_F32);
+    const char *path = first ? o->args.v[0] : o->env_model;
+    int status = qvl_open_model(&m, o, ui, path, 0, qvl_model_is_packed(path) ? QVL_PRECISION_AUTO : QVL_PRECISION_F32);
     if (status)
         return status;
     qvl_model_info info = {.struct_size = sizeof info};

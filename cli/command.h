@@ -12,6 +12,7 @@ int qvl_cmd_run(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_verify(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_tokenize(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_inspect(const struct qvl_options *o, struct qvl_ui *ui);
+int qvl_cmd_pack(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_export(const struct qvl_options *o, struct qvl_ui *ui);
 

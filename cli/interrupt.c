@@ -9,7 +9,7 @@
 
 #include "options.h"
 
-enum { END_PROGRAM, CANCEL_SESSION, COLLECT };
+enum { END_PROGRAM, CANCEL_SESSION, COLLECT, DEFER };
 
 static struct {
     _Atomic(qvl_session *) session;
@@ -20,7 +20,7 @@ static void on_sigint(int sig)
 {
     int saved = errno, mode = atomic_load(&state.mode), before = atomic_fetch_add(&state.count, 1);
     (void)sig;
-    if (mode == END_PROGRAM || (mode == CANCEL_SESSION && before > 0)) {
+    if (mode == END_PROGRAM || (mode != COLLECT && before > 0)) {
         if (isatty(STDERR_FILENO) && write(STDERR_FILENO, "\n", 1) < 0)
             _exit(QVL_EXIT_INTERRUPTED);
         _exit(QVL_EXIT_INTERRUPTED);
@@ -46,6 +46,12 @@ void qvl_interrupt_watch(qvl_session *s)
     atomic_store(&state.count, 0);
     if (s)
         atomic_store(&state.mode, CANCEL_SESSION);
+}
+
+void qvl_interrupt_defer(void)
+{
+    atomic_store(&state.count, 0);
+    atomic_store(&state.mode, DEFER);
 }
 
 void qvl_interrupt_collect(void)

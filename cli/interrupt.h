@@ -10,6 +10,8 @@ void qvl_interrupt_install(void);
 void qvl_interrupt_watch(qvl_session *s);
 /* From here on Ctrl-C only leaves a mark (a line is being edited). */
 void qvl_interrupt_collect(void);
+/* From here on the first Ctrl-C leaves a mark, for work that stops by itself and cleans up; the second ends the program. */
+void qvl_interrupt_defer(void);
 /* Ctrl-C since watch(), or presses not taken since collect()? */
 int qvl_interrupt_pending(void);
 /* Takes one press; 0 when there is none. */

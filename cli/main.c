@@ -22,6 +22,7 @@ static int run_command(enum qvl_command command, int argc, char **argv)
         [QVL_CMD_RUN] = qvl_cmd_run,         [QVL_CMD_VERIFY] = qvl_cmd_verify, [QVL_CMD_TOKENIZE] = qvl_cmd_tokenize,
         [QVL_CMD_INSPECT] = qvl_cmd_inspect, [QVL_CMD_BENCH] = qvl_cmd_bench,
         [QVL_CMD_EXPORT] = qvl_cmd_export,
+        [QVL_CMD_PACK] = qvl_cmd_pack,
     };
     struct qvl_options o;
     struct qvl_ui ui;

@@ -9,7 +9,8 @@
 #define INSPECT (1u << QVL_CMD_INSPECT)
 #define BENCH (1u << QVL_CMD_BENCH)
 #define EXPORT (1u << QVL_CMD_EXPORT)
-#define ALL (RUN | VERIFY | TOKENIZE | INSPECT | BENCH | EXPORT)
+#define PACK (1u << QVL_CMD_PACK)
+#define ALL (RUN | VERIFY | TOKENIZE | INSPECT | BENCH | EXPORT | PACK)
 #define U32_MAX 4294967295.0
 
 const struct qvl_opt_row qvl_opt_rows[] = {
@@ -45,6 +46,14 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "with --template: JSON list of tool definitions"},
     {.name = "no-generation-prompt", .kind = QVL_OPT_FLAG, .commands = TOKENIZE, .offset = AT(no_generation_prompt),
      .help = "with --template: end behind the last message"},
+    {.name = "output", .letter = 'o', .kind = QVL_OPT_TEXT, .commands = PACK, .offset = AT(output), .arg = "DIR",
+     .help = "the folder to make"},
+    {.name = "precision", .kind = QVL_OPT_CHOICE, .commands = PACK, .offset = AT(precision), .arg = "KIND", .choices = "q4|q8",
+     .help = "bits of the text decoder's weights, in groups of 32 with a scale: 4 (default) or 8"},
+    {.name = "head", .kind = QVL_OPT_CHOICE, .commands = PACK, .offset = AT(head), .arg = "KIND", .choices = "q4|q8|bf16",
+     .help = "of the matrix in front of the logits; bf16: kept as the model has it"},
+    {.name = "force", .letter = 'f', .kind = QVL_OPT_FLAG, .commands = PACK, .offset = AT(force),
+     .help = "also into a folder that is there and not empty, unless it holds another model. Files of other names stay"},
     {.name = "shape", .kind = QVL_OPT_TEXT, .commands = BENCH, .offset = AT(shape), .arg = "NAME",
      .help = "random weights in the proportions of a published model: 2b, 4b (default), 8b, 32b"},
     {.name = "image", .kind = QVL_OPT_SIZES, .commands = BENCH, .offset = AT(bench_images), .arg = "WxH[,...]", .min = 1, .max = 65536,
@@ -103,7 +112,7 @@ const struct qvl_opt_row qvl_opt_rows[] = {
     {.name = "context", .aliases = "ctx-size", .letter = 'c', .kind = QVL_OPT_COUNT, .commands = RUN, .offset = AT(context),
      .arg = "N", .max = U32_MAX, .env = "QVL_CONTEXT", .group = QVL_GROUP_MACHINE,
      .help = "tokens the conversation may have, for example 8192 or 8k; 0 (default): up to 32768, memory taken as it grows"},
-    {.name = "threads", .letter = 't', .kind = QVL_OPT_COUNT, .commands = RUN | VERIFY | BENCH, .offset = AT(threads), .arg = "N",
+    {.name = "threads", .letter = 't', .kind = QVL_OPT_COUNT, .commands = RUN | VERIFY | BENCH | PACK, .offset = AT(threads), .arg = "N",
      .max = 1024, .env = "QVL_THREADS", .group = QVL_GROUP_MACHINE,
      .help = "threads; 0 (default): as many as this process may use. The answer does not depend on it"},
     {.name = "threads-vision", .kind = QVL_OPT_COUNT, .commands = RUN | VERIFY | BENCH, .offset = AT(threads_vision), .arg = "N",
@@ -117,19 +126,19 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .choices = "f32|bf16|q8|auto", .group = QVL_GROUP_MACHINE,
      .help = "the same for the vision encoder alone; q8 is a fast mode, never chosen by itself: its blocks in 8-bit weights, packed at "
              "every start"},
-    {.name = "mmproj", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(mmproj), .arg = "FILE",
+    {.name = "mmproj", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT | PACK, .offset = AT(mmproj), .arg = "FILE",
      .group = QVL_GROUP_MACHINE, .help = "vision half of a GGUF model; default: the mmproj-*.gguf beside it"},
-    {.name = "model", .aliases = "pytorch-model", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | TOKENIZE | EXPORT, .offset = AT(model),
+    {.name = "model", .aliases = "pytorch-model", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | TOKENIZE | EXPORT | PACK, .offset = AT(model),
      .arg = "PATH", .group = QVL_GROUP_MACHINE, .help = "another way to say MODEL"},
-    {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(text), .arg = "PATH",
+    {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT | PACK, .offset = AT(text), .arg = "PATH",
      .group = QVL_GROUP_MACHINE,
      .help = "take the text decoder from elsewhere: a GGUF file, an ONNX Runtime GenAI folder (genai_config.json, model.onnx), or a "
              "Hugging Face folder. Tokenizer, configuration and vision stay those of MODEL"},
-    {.name = "vision", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT, .offset = AT(vision), .arg = "PATH",
+    {.name = "vision", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT | PACK, .offset = AT(vision), .arg = "PATH",
      .group = QVL_GROUP_MACHINE,
      .help = "take the vision encoder from elsewhere: a Hugging Face folder, or the vision half of a GGUF model (mmproj). Text stays "
              "MODEL's"},
-    {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
+    {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH | PACK, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
      .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, neon_dotprod; default: the best this machine has"},
     {.name = "no-cache", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY, .offset = AT(no_cache), .group = QVL_GROUP_MACHINE,
      .help = "pack q8 and q4 weights in memory at every start instead of keeping them in $XDG_CACHE_HOME/qvl (~/.cache/qvl)"},
@@ -146,9 +155,9 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "write every intermediate result to this safetensors file"},
     {.name = "format", .kind = QVL_OPT_CHOICE, .commands = BENCH, .offset = AT(format), .arg = "KIND",
      .choices = "table|json|csv|md", .group = QVL_GROUP_OUTPUT, .help = "how the rows are written (default table)"},
-    {.name = "json", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | INSPECT | BENCH | EXPORT, .offset = AT(json),
+    {.name = "json", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | INSPECT | BENCH | EXPORT | PACK, .offset = AT(json),
      .group = QVL_GROUP_OUTPUT, .help = "one JSON object on standard output instead of text"},
-    {.name = "quiet", .letter = 'q', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH | EXPORT, .offset = AT(quiet),
+    {.name = "quiet", .letter = 'q', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH | EXPORT | PACK, .offset = AT(quiet),
      .group = QVL_GROUP_OUTPUT, .help = "no progress and no closing line; verify: only what fails, and the summary"},
     {.name = "verbose", .letter = 'v', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH, .offset = AT(verbose),
      .group = QVL_GROUP_OUTPUT, .help = "say what was chosen: precision, cpu level, threads, context, sampling"},
@@ -237,7 +246,19 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                      "qvl export ./pytorch --text ./cpu-text --gguf --type q4_0 -o gguf/\n",
          .min_args = 1,
          .max_args = 1},
+    [QVL_CMD_PACK] =
+        {.name = "pack",
+         .usage = "qvl pack [MODEL] -o DIR [options]",
+         .brief = "write a model with a 4-bit or 8-bit decoder into a folder of its own",
+         .text = "The folder holds all that is needed, also of a GGUF model or of two halves (--text): it starts at once and works as "
+                 "MODEL for every command, without the original. Answers are those of the original with the same --precision. "
+                 "It appears when it is whole; Ctrl-C leaves nothing behind.",
+         .examples = "qvl pack Qwen3-VL-4B-Instruct -o qwen-4b-q4\n"
+                     "qvl pack model.gguf --mmproj mmproj.gguf -o packed --precision q8\n"
+                     "qvl pack ./pytorch --text ./cpu-text -o packed\n",
+         .min_args = 1,
+         .max_args = 1},
 };
 
 const char qvl_later_options[] = "video fps kv device";
-const char qvl_later_commands[] = "serve batch pack pull";
+const char qvl_later_commands[] = "serve batch pull";

@@ -125,7 +125,7 @@ QVL_API int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err
 
 typedef struct qvl_pack_params {
     size_t struct_size;
-    const char *path, *mmproj, *text; /* the model, as in qvl_model_params */
+    const char *path, *mmproj, *text, *vision; /* the model, as in qvl_model_params */
     const char *out;           /* the folder to make. One that is there and not empty is refused */
     int force;                 /* 1 = write into such a folder all the same, unless it holds another model */
     qvl_precision precision;   /* of the text decoder: Q4 (also AUTO) or Q8 */

@@ -11,6 +11,7 @@
  *   tokens           {image, video, vision_start, vision_end}
  *   quantisation     {method, format, kinds [{bits, group, values, matrices, bytes}]}: of quantised safetensors only
  *   precision        "BF16", or "mixed"; types [{type, tensors, bytes}], tensors: their number
+ *   packing          {text, head: "q4", "q8" or (head) "bf16", group, packed_bytes}: packed folders only
  *   memory           {weights_mapped_bytes, weights_copied_bytes, kv_token_bf16_bytes, kv_token_f32_bytes, context,
  *                     kv_context_bytes (bf16), needed_bytes, available_bytes, total_bytes, limit, fits}
  *   files            [{name, bytes}]
@@ -43,6 +44,7 @@
 #include "model/gguf_model.h"
 #include "model/gguf_parts.h"
 #include "model/onnx_model.h"
+#include "model/packed.h"
 #include "model/quantised.h"
 #include "model/weights.h"
 #include "text/chat.h"
@@ -441,13 +443,26 @@ static void put_parameters(struct builder *b, json_t *root, const struct qvl_ten
     put(b, o, "text", number(total > vision ? total - vision : 0));
 }
 
+static void put_packing(struct builder *b, json_t *root, const struct qvl_pack_options *o, uint64_t bytes)
+{
+    if (!o->text)
+        return;
+    json_t *p = child(b, root, "packing");
+    put(b, p, "text", text(qvl_pack_kind(o->text)));
+    put(b, p, "head", text(qvl_pack_kind(o->head)));
+    put(b, p, "group", json_integer(QVL_GROUP));
+    put(b, p, "packed_bytes", number(bytes));
+}
+
 /* Weights that are not there are described by what they would take; damaged ones are an error. */
 static int describe_model(struct builder *b, json_t *root, const char *dir, const struct qvl_config *c)
 {
     struct qvl_tensors *t = NULL, *bound = NULL; /* as in the files, and as matrices of the model */
+    struct qvl_tensors *views = NULL;            /* the latter, of a packed folder */
     struct qvl_quantised quantised = {0};
+    struct qvl_pack_options packing = {0};
     struct qvl_weights w = {0};
-    uint64_t mapped = 0, copied = 0, params = 0;
+    uint64_t mapped = 0, copied = 0, params = 0, packed = 0;
     qvl_err problem = {0};
     json_t *warnings = json_array();
     int rc = qvl_safetensors_open(&t, dir, &problem);
@@ -462,6 +477,8 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
         bound = quantised.tensors;
         QVL_TRY_DONE(rc);
     } else if (t) {
+        QVL_TRY_DONE(qvl_pack_views(&views, &packing, &packed, t, c, b->err));
+        bound = views ? views : t;
         QVL_TRY_DONE(qvl_quantised_check_none(t, b->err));
     }
     if (t) {
@@ -486,7 +503,8 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
     if (c->quant.method && bound)
         put_quantisation(b, root, &c->quant, bound);
     if (t)
-        put_types(b, root, t, 1);
+        put_types(b, root, views ? views : t, 1);
+    put_packing(b, root, &packing, packed);
     put_memory(b, root, c, mapped, copied);
     put_files(b, root, dir);
     put_missing(b, root, dir);
@@ -496,6 +514,7 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
 done:
     json_decref(warnings);
     qvl_weights_free(&w);
+    qvl_tensors_close(&views);
     if (t != quantised.source)
         qvl_tensors_close(&t);
     qvl_quantised_close(&quantised);

@@ -130,8 +130,6 @@ enum qvl_dtype qvl_pack_default_head(enum qvl_dtype text);
 int qvl_model_key(char key[40], const struct qvl_model *m, const struct qvl_pack_options *o, const char *more, qvl_err *err);
 /* Gives memory of the model's mapped files back to the system; for struct qvl_packing. */
 void qvl_model_release(void *model, const void *p, size_t n);
-/* QVL_E_IO when the disk that holds the folder has less room than that. */
-int qvl_space_check(const char *dir, uint64_t need, qvl_err *err);
 
 /* ---- media.c */
 /* Opens, decodes and resizes a picture; *index is its slot. `data` NULL: source names a file, "-", or a file:/data: URL. */

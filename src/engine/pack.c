@@ -8,8 +8,6 @@
 #include "base/mem.h"
 #include "engine/pack_folder.h"
 
-enum { TEXTS_BYTES = 32 << 20 }; /* tokenizer and configuration, for the check of the disk */
-
 void qvl_pack_params_default(qvl_pack_params *p) { *p = (qvl_pack_params){.struct_size = sizeof *p}; }
 
 static int take_kinds(struct qvl_pack_options *o, const qvl_pack_params *p, qvl_err *err)
@@ -65,7 +63,6 @@ static int write_weights(struct pack_run *r, qvl_err *err)
 static int write_folder(struct pack_run *r, qvl_err *err)
 {
     struct qvl_buf text;
-    QVL_TRY(qvl_space_check(r->folder.stage, r->watch.total + TEXTS_BYTES, err));
     QVL_TRY(write_weights(r, err));
     qvl_buf_init(&text, 65536);
     int rc = note(&text, r->m, &r->work, r->key) ? qvl_fail_nomem(err, text.len, "a note") : 0;
@@ -81,10 +78,11 @@ static int open_source(struct pack_run *r, qvl_err *err)
     qvl_model_params_default(&mp);
     mp.path = r->p->path;
     mp.text = r->p->text;
+    mp.vision = r->p->vision;
     mp.mmproj = r->p->mmproj;
     mp.cpu = r->p->cpu;
     mp.no_memory_check = 1; /* nothing of it stays in memory */
-    QVL_TRY(qvl_model_open_stored(&r->m, &mp, err));
+    QVL_TRY(qvl_model_open_as(&r->m, &mp, 1, err));
     return r->m->packing.text ? qvl_fail(err, QVL_E_ARG, "%s: is packed already", r->m->dir) : 0;
 }
 

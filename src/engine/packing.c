@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -88,17 +87,6 @@ void qvl_model_release(void *model, const void *p, size_t n)
         qvl_tensors_release(onnx[i] ? qvl_onnx_tensors(onnx[i]) : NULL, p, n);
 }
 
-int qvl_space_check(const char *dir, uint64_t need, qvl_err *err)
-{
-    struct statvfs s;
-    char a[32], b[32];
-    size_t room;
-    if (statvfs(dir, &s) != 0 || qvl_mul_size(&room, (size_t)s.f_bavail, (size_t)s.f_frsize))
-        return 0; /* unknown: writing will tell */
-    return room >= need ? 0 : qvl_fail(err, QVL_E_IO, "%s: the packed weights need %s, but %s are free there", dir,
-                                       qvl_human_bytes(a, sizeof a, need), qvl_human_bytes(b, sizeof b, room));
-}
-
 enum qvl_dtype qvl_pack_default_head(enum qvl_dtype text) { return text; }
 
 /* $XDG_CACHE_HOME/qvl or ~/.cache/qvl, made if need be; NULL when there is no place. From qvl_alloc. */
@@ -162,13 +150,8 @@ static int pack(struct qvl_model *m, const char *path, const char *key, struct q
 {
     const struct qvl_tensor_meta meta[] = {{"qvl.key", key}};
     qvl_err why = {0};
-    int rc;
     if (path) {
-        char *dir = qvl_path_dir(path);
-        rc = dir ? qvl_space_check(dir, p->watch->total, &why) : qvl_fail_nomem(&why, strlen(path), path);
-        qvl_mem_free(dir);
-        if (rc == 0)
-            rc = qvl_pack_write(path, meta, QVL_COUNT(meta), p, &why);
+        int rc = qvl_pack_write(path, meta, QVL_COUNT(meta), p, &why);
         if (rc == 0 && use_cached(m, path, key, &p->o))
             return 0;
         if (rc == QVL_E_CANCELLED || rc == QVL_E_NOMEM)

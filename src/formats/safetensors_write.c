@@ -69,8 +69,8 @@ static void put_entry(struct qvl_buf *b, const struct qvl_tensor *t, uint64_t at
     qvl_buf_printf(b, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + t->bytes);
 }
 
-/* 8 bytes for the length, then the header with its padding. */
-static int header(struct qvl_buf *b, const struct place *order, size_t n, const struct qvl_tensor_meta *meta,
+/* 8 bytes for the length, then the header with its padding. *total: bytes behind it. */
+static int header(struct qvl_buf *b, uint64_t *total, const struct place *order, size_t n, const struct qvl_tensor_meta *meta,
                   size_t n_meta, size_t align, const char *path, qvl_err *err)
 {
     uint64_t at = 0;
@@ -86,6 +86,7 @@ static int header(struct qvl_buf *b, const struct place *order, size_t n, const 
             return qvl_fail(err, QVL_E_LIMIT, "%s: the tensors are too large for one file", path);
         at += order[i].t->bytes;
     }
+    *total = at;
     qvl_buf_putc(b, '}');
     while (!b->failed && b->len % align)
         qvl_buf_putc(b, ' ');
@@ -143,14 +144,16 @@ int qvl_safetensors_write_streamed(const char *path, const struct qvl_tensor *te
     struct place *order = qvl_alloc(n, sizeof *order);
     struct qvl_out out = {.fd = -1};
     struct qvl_buf b;
+    uint64_t total = 0;
     int rc = 0;
     qvl_buf_init(&b, (size_t)QVL_ST_MAX_HEADER + 8);
     if (!order)
         return qvl_fail_nomem(err, n * sizeof *order, path);
     QVL_TRY_DONE(arrange(order, tensors, n, align, put != NULL, path, err));
-    QVL_TRY_DONE(header(&b, order, n, meta, n_meta, align, path, err));
+    QVL_TRY_DONE(header(&b, &total, order, n, meta, n_meta, align, path, err));
     QVL_TRY_DONE(can_be_read(&b, path, err));
     QVL_TRY_DONE(qvl_out_open(&out, path, err));
+    QVL_TRY_DONE(qvl_out_need(&out, b.len + total, err));
     QVL_TRY_DONE(qvl_out_write(&out, b.data, b.len, err));
     for (size_t i = 0; i < n; i++)
         QVL_TRY_DONE(write_data(&out, order[i].t, put, ud, err));

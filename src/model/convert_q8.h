@@ -10,7 +10,7 @@
 int qvl_convert_coded_can(const struct qvl_coded *q, int bits, int *exact);
 /* The same for a matrix of any type: 1 for 8-bit codes of QVL_DT_CODED. */
 int qvl_convert_q8_can(const struct qvl_mat *m, int *exact);
-/* Rows [row0, row1) into the packed matrix `dst`; what rounding the scales costs is returned as by qvl_quant_pack. */
+/* Rows [row0, row1), packed, to `dst`, the place of row0; what rounding the scales costs is returned as by qvl_quant_pack. */
 struct qvl_quant_error qvl_convert_q8(void *dst, const struct qvl_mat *m, int64_t row0, int64_t row1);
 
 #endif

@@ -45,13 +45,6 @@ static uint64_t stored_bytes(const struct qvl_mat *m)
                                          : (uint64_t)m->n_out * (uint64_t)m->n_in * qvl_dtype_bits(m->type) / 8;
 }
 
-/* Bytes of one row of the result, in whole panels where it is packed. */
-static size_t rows_bytes(const struct qvl_pack_item *it, int64_t rows)
-{
-    return qvl_pack_is(it->type) ? qvl_quant_bytes(it->type, rows, it->n_in)
-                                 : (size_t)rows * (size_t)it->n_in * (qvl_dtype_bits(it->type) / 8);
-}
-
 /* Rows [row, end) of a matrix of numbers. */
 static struct qvl_mat rows_of(const struct qvl_mat *m, int64_t row, int64_t end)
 {
@@ -77,11 +70,15 @@ static struct qvl_quant_error pack_task(const struct qvl_pack_job *j, int64_t ro
     return qvl_quant_pack(dst, j->it->type, &part, 0, part.n_out, j->importance, j->p->kernels, work);
 }
 
-/* Rows that are kept, one after the other: blocks as bf16, numbers as they are. */
+/* Rows that are kept, one after the other: blocks as numbers or as they are, numbers as they are. */
 static void keep_task(const struct qvl_pack_job *j, int64_t row, int64_t end, void *dst, unsigned char *work)
 {
     const struct qvl_mat *m = j->it->mat;
     size_t width = qvl_dtype_bits(j->it->type) / 8;
+    if (qvl_dtype_is_ggml(j->it->type)) {
+        memcpy(dst, (const unsigned char *)m->data + qvl_pack_rows_bytes(j->it, row), qvl_pack_rows_bytes(j->it, end - row));
+        return;
+    }
     for (int64_t r = row; r < end; r++) {
         unsigned char *out = (unsigned char *)dst + (size_t)((r - row) * m->n_in) * width;
         if (qvl_dtype_is_foreign(m->type)) {
@@ -89,7 +86,7 @@ static void keep_task(const struct qvl_pack_job *j, int64_t row, int64_t end, vo
             qvl_foreign_row(x, m, r);
             for (int64_t i = 0; i < m->n_in; i++) {
                 uint16_t h = qvl_f32_to_bf16(x[i]);
-                memcpy(out + 2 * i, &h, 2);
+                memcpy(out + (size_t)i * width, width == 2 ? (const void *)&h : (const void *)&x[i], width);
             }
         } else if (!m->transposed) {
             memcpy(out, (const unsigned char *)m->data + (size_t)(r * m->stride) * width, (size_t)m->n_in * width);
@@ -108,7 +105,7 @@ static void run_slab(void *ud, const struct qvl_team *t)
     qvl_team_share(t, j->row1 - j->row0, TASK_ROWS, &lo, &hi);
     for (int64_t at = lo; at < hi; at += TASK_ROWS) {
         int64_t end = at + TASK_ROWS < hi ? at + TASK_ROWS : hi;
-        unsigned char *dst = j->dst + rows_bytes(j->it, at);
+        unsigned char *dst = j->dst + qvl_pack_rows_bytes(j->it, at);
         if (qvl_pack_is(j->it->type))
             j->part[at / TASK_ROWS] = pack_task(j, j->row0 + at, j->row0 + end, dst, work);
         else
@@ -152,7 +149,7 @@ size_t qvl_pack_job_run(struct qvl_pack_job *j, int64_t row0, int64_t row1, void
         sum->norm += j->part[i].norm;
     }
     give_back(j, row0, row1);
-    return rows_bytes(j->it, row1 - row0);
+    return qvl_pack_rows_bytes(j->it, row1 - row0);
 }
 
 int qvl_pack_job_open(struct qvl_pack_job **out, const struct qvl_packing *p, const struct qvl_pack_item *it, qvl_err *err)
@@ -169,7 +166,8 @@ int qvl_pack_job_open(struct qvl_pack_job **out, const struct qvl_packing *p, co
         j->slab = (int64_t)qvl_round_up((size_t)it->n_out, TASK_ROWS);
     if (p->importance && qvl_pack_is(it->type))
         j->importance = p->importance(p->ud, it->name);
-    j->in_order = it->type == QVL_DT_Q4 && qvl_convert_q4_can(it->mat, &exact);
+    j->in_order = (it->type == QVL_DT_Q4 && qvl_convert_q4_can(it->mat, &exact)) ||
+                  (it->type == QVL_DT_Q8 && qvl_convert_q8_can(it->mat, &exact));
     j->rows_at = j->work_bytes = qvl_round_up(qvl_quant_work_bytes(it->n_in), QVL_ALIGN);
     if (qvl_dtype_is_foreign(it->mat->type))
         j->work_bytes += qvl_round_up((qvl_pack_is(it->type) ? (size_t)TASK_ROWS : 1) * row, QVL_ALIGN);
@@ -256,7 +254,7 @@ int qvl_pack_bind(struct qvl_weights *w, const struct qvl_config *c, const struc
                   qvl_err *err)
 {
     struct qvl_pack_list l;
-    char name[QVL_PACK_NAME + 4];
+    char name[QVL_PACK_FILE_NAME];
     int rc = qvl_pack_collect(&l, w, c, o, 0, err);
     for (size_t i = 0; rc == 0 && i < l.n; i++) {
         struct qvl_tensor want = qvl_pack_tensor(&l.item[i], name);

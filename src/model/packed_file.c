@@ -27,7 +27,7 @@ static int stream(struct writer *w, const struct qvl_pack_item *it, struct qvl_p
     int64_t step = qvl_pack_job_rows(j);
     size_t need = it->bytes; /* at most: a slab is never larger than the matrix */
     if (step < it->n_out)
-        need = qvl_pack_is(it->type) ? qvl_quant_bytes(it->type, step, it->n_in) : it->bytes / (size_t)it->n_out * (size_t)step;
+        need = qvl_pack_rows_bytes(it, step);
     if (need > w->room_bytes) {
         qvl_mem_free(w->room);
         w->room_bytes = 0;
@@ -70,7 +70,7 @@ int qvl_pack_write(const char *path, const struct qvl_tensor_meta *meta, size_t 
     struct qvl_tensor_meta all[OWN + MORE];
     struct qvl_weights source = *p->w; /* the walk hands out places to write to; here they are only read */
     struct qvl_pack_list l;
-    char (*names)[QVL_PACK_NAME + 4] = NULL;
+    char (*names)[QVL_PACK_FILE_NAME] = NULL;
     if (n_meta > MORE)
         return qvl_fail(err, QVL_E_ARG, "%s: too many lines of metadata", path);
     memcpy(all, own, sizeof own);
@@ -104,7 +104,7 @@ int qvl_pack_check(const struct qvl_tensor *found, const struct qvl_tensor *want
         memcmp(found->shape, want->shape, (size_t)want->rank * sizeof want->shape[0]) != 0)
         return qvl_fail(err, QVL_E_FORMAT, "%s: tensor %s: found %s, expected %s", found->file, found->name,
                         qvl_tensor_describe(found, a, sizeof a), qvl_tensor_describe(want, b, sizeof b));
-    if ((uintptr_t)found->data % QVL_ALIGN) /* kernels load whole vectors; mappings begin at a page */
+    if (found->rank == 3 && (uintptr_t)found->data % QVL_ALIGN) /* kernels load whole vectors; mappings begin at a page */
         return qvl_fail(err, QVL_E_FORMAT, "%s: tensor %s: begins at byte %llu, expected a multiple of %d", found->file, found->name,
                         (unsigned long long)found->offset, QVL_ALIGN);
     return 0;
@@ -141,34 +141,55 @@ static int read_meta(struct qvl_pack_options *o, const struct qvl_tensors *t, qv
     return 0;
 }
 
-/* The packed matrices under their canonical names and with their true shapes, then everything else. */
-static int fill(struct qvl_tensors *set, const struct qvl_pack_list *l, const struct qvl_tensors *file, qvl_err *err)
+/* One tensor under its canonical name and with its true shape; `kept` keeps the name. */
+static int view(struct qvl_tensors *set, const struct qvl_pack_item *it, char *kept, const struct qvl_tensors *file, qvl_err *err)
 {
-    char name[QVL_PACK_NAME + 4], *kept = set->files[0].strings = qvl_alloc(l->n, QVL_PACK_NAME);
+    char name[QVL_PACK_FILE_NAME];
+    struct qvl_tensor want = qvl_pack_tensor(it, name);
+    const struct qvl_tensor *found = qvl_tensors_find(file, name);
+    QVL_TRY(qvl_pack_check(found, &want, qvl_tensors_path(file), err));
+    struct qvl_tensor t = *found;
+    memcpy(kept, it->name, QVL_PACK_NAME);
+    t.name = kept;
+    t.type = it->type;
+    t.type_name = it->type == QVL_DT_Q4 ? "Q4" : it->type == QVL_DT_Q8 ? "Q8" : qvl_dtype_name(it->type);
+    t.rank = 2;
+    t.shape[0] = it->n_out;
+    t.shape[1] = it->n_in;
+    set->list[set->n++] = t;
+    return 0;
+}
+
+/* The embedding, when it is stored in blocks or packed. */
+static int view_table(struct qvl_tensors *set, char *kept, const struct qvl_tensors *file, const struct qvl_text_config *c, qvl_err *err)
+{
+    struct qvl_pack_item it = {.name = "language_model.embed_tokens.weight", .n_out = c->n_vocab, .n_in = c->d_model};
+    char name[QVL_PACK_FILE_NAME];
+    for (int t = QVL_DT_GGML_FIRST - 1; t <= QVL_DT_GGML_LAST; t++) {
+        it.type = t < QVL_DT_GGML_FIRST ? QVL_DT_Q4 : (enum qvl_dtype)t;
+        if (qvl_dtype_is_ggml(it.type) && it.n_in % qvl_dtype_block_elems(it.type))
+            continue;
+        qvl_pack_shape(&it);
+        qvl_pack_tensor(&it, name);
+        if (qvl_tensors_find(file, name))
+            return view(set, &it, kept, file, err);
+    }
+    return 0;
+}
+
+/* The packed matrices, then everything that is a tensor of numbers. */
+static int fill(struct qvl_tensors *set, const struct qvl_pack_list *l, const struct qvl_tensors *file, const struct qvl_text_config *c,
+                qvl_err *err)
+{
+    char *kept = set->files[0].strings = qvl_calloc(l->n + 1, QVL_PACK_NAME);
     if (!kept)
         return qvl_fail_nomem(err, l->n * QVL_PACK_NAME, "names of tensors");
-    for (size_t i = 0; i < l->n; i++, kept += QVL_PACK_NAME) {
-        const struct qvl_pack_item *it = &l->item[i];
-        struct qvl_tensor want = qvl_pack_tensor(it, name);
-        const struct qvl_tensor *found = qvl_tensors_find(file, name);
-        QVL_TRY(qvl_pack_check(found, &want, qvl_tensors_path(file), err));
-        struct qvl_tensor t = *found;
-        memcpy(kept, it->name, QVL_PACK_NAME);
-        t.name = kept;
-        t.type = it->type;
-        t.type_name = it->type == QVL_DT_Q4 ? "Q4" : "Q8";
-        t.rank = 2;
-        t.shape[0] = it->n_out;
-        t.shape[1] = it->n_in;
-        set->list[set->n++] = t;
-    }
-    for (size_t i = 0; i < qvl_tensors_count(file); i++) {
-        const struct qvl_tensor *t = qvl_tensors_at(file, i);
-        size_t n = strlen(t->name);
-        if (n > 3 && (strcmp(t->name + n - 3, ".q4") == 0 || strcmp(t->name + n - 3, ".q8") == 0))
-            continue;
-        set->list[set->n++] = *t;
-    }
+    QVL_TRY(view_table(set, kept, file, c, err));
+    for (size_t i = 0; i < l->n; i++)
+        QVL_TRY(view(set, &l->item[i], kept += QVL_PACK_NAME, file, err));
+    for (size_t i = 0; i < qvl_tensors_count(file); i++)
+        if (qvl_tensors_at(file, i)->type != QVL_DT_U8) /* bytes are what a suffix says */
+            set->list[set->n++] = *qvl_tensors_at(file, i);
     return qvl_tensors_index(set, err);
 }
 
@@ -185,8 +206,8 @@ int qvl_pack_views(struct qvl_tensors **views, struct qvl_pack_options *o, uint6
     QVL_TRY_DONE(qvl_pack_collect(&l, NULL, c, o, 0, err));
     QVL_TRY_DONE(qvl_tensors_new(&set, qvl_tensors_path(file), err));
     QVL_TRY_DONE(qvl_tensors_list_files(set, file, err));
-    QVL_TRY_DONE(qvl_tensors_reserve(set, l.n + qvl_tensors_count(file), err));
-    QVL_TRY_DONE(fill(set, &l, file, err));
+    QVL_TRY_DONE(qvl_tensors_reserve(set, 1 + l.n + qvl_tensors_count(file), err));
+    QVL_TRY_DONE(fill(set, &l, file, &c->text, err));
     *packed_bytes = l.packed_bytes;
     *views = set;
     set = NULL;

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/convert_q4.h"
 #include "model/foreign.h"
 #include "model/weights_slots.h"
 
@@ -22,6 +23,28 @@ const char *qvl_pack_kind(enum qvl_dtype t) { return t == QVL_DT_Q4 ? "q4" : t =
 
 static size_t unit_bytes(enum qvl_dtype t) { return t == QVL_DT_Q4 ? QVL_Q4_UNIT_BYTES : QVL_Q8_UNIT_BYTES; }
 
+size_t qvl_pack_rows_bytes(const struct qvl_pack_item *it, int64_t rows)
+{
+    if (qvl_pack_is(it->type))
+        return qvl_quant_bytes(it->type, rows, it->n_in);
+    if (qvl_dtype_is_ggml(it->type))
+        return (size_t)rows * ((size_t)it->n_in / qvl_dtype_block_elems(it->type) * qvl_dtype_block_bytes(it->type));
+    return (size_t)rows * (size_t)it->n_in * (qvl_dtype_bits(it->type) / 8);
+}
+
+void qvl_pack_shape(struct qvl_pack_item *it)
+{
+    it->bytes = qvl_pack_rows_bytes(it, it->n_out);
+    it->rank = qvl_pack_is(it->type) ? 3 : 2;
+    it->shape[0] = it->n_out;
+    it->shape[1] = (int64_t)(qvl_dtype_is_ggml(it->type) ? qvl_pack_rows_bytes(it, 1) : (size_t)it->n_in);
+    if (!qvl_pack_is(it->type))
+        return;
+    it->shape[0] = (it->n_out + QVL_PANEL_ROWS - 1) / QVL_PANEL_ROWS;
+    it->shape[1] = (it->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
+    it->shape[2] = (int64_t)unit_bytes(it->type);
+}
+
 /* Takes the item into the list; without memory for a list it is only counted. */
 static void take(struct walk *k, const struct qvl_pack_item *it)
 {
@@ -35,14 +58,11 @@ static void take(struct walk *k, const struct qvl_pack_item *it)
 static int add_packed(struct walk *k, const char *name, const char *tail, enum qvl_dtype type, int64_t n_out, int64_t n_in,
                       struct qvl_mat *mat)
 {
-    struct qvl_pack_item it = {.type = type, .n_out = n_out, .n_in = n_in, .bytes = qvl_quant_bytes(type, n_out, n_in), .mat = mat,
-                               .rank = 3};
+    struct qvl_pack_item it = {.type = type, .n_out = n_out, .n_in = n_in, .bytes = qvl_quant_bytes(type, n_out, n_in), .mat = mat};
     if (!it.bytes || it.bytes > UINT64_MAX / 2 - k->l->bytes)
         return qvl_fail(k->err, QVL_E_LIMIT, "matrix %s%s: packed size overflows", name, tail);
     snprintf(it.name, sizeof it.name, "%s%s", name, tail);
-    it.shape[0] = (n_out + QVL_PANEL_ROWS - 1) / QVL_PANEL_ROWS;
-    it.shape[1] = (n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
-    it.shape[2] = (int64_t)unit_bytes(type);
+    qvl_pack_shape(&it);
     take(k, &it);
     return 0;
 }
@@ -74,6 +94,23 @@ static int is_packed(const struct qvl_slot *s, const struct qvl_pack_options *o)
     return s->kind == QVL_SLOT_EXPERTS || (s->kind == QVL_SLOT_MAT && !(n > m && strcmp(s->name + n - m, router) == 0));
 }
 
+/* An embedding in another program's blocks. As a head, too, it is multiplied by, as bf16. Otherwise its rows are looked up and must
+ * stay what they are: GGUF blocks byte by byte, ONNX ones as q4 where that has the very numbers, else as numbers. */
+static void keep_table(struct qvl_pack_item *it, const struct walk *k)
+{
+    int exact, is_head = k->w->text.head.data == it->mat->data && !qvl_pack_is(k->o->head);
+    if (is_head)
+        return;
+    if (qvl_dtype_is_ggml(it->mat->type)) {
+        it->type = it->mat->type;
+    } else if (qvl_convert_q4_can(it->mat, &exact) && exact) {
+        it->type = QVL_DT_Q4;
+    } else {
+        it->type = QVL_DT_F32;
+    }
+    qvl_pack_shape(it);
+}
+
 static void add_kept(struct walk *k, const struct qvl_slot *s)
 {
     const struct qvl_vision_config *v = &k->c->vision;
@@ -86,13 +123,15 @@ static void add_kept(struct walk *k, const struct qvl_slot *s)
         it.rank = 1;
     } else {
         it.type = qvl_dtype_is_foreign(s->mat->type) ? QVL_DT_BF16 : s->mat->type;
+        if (s->mat == &k->w->text.embed && qvl_dtype_is_foreign(s->mat->type))
+            keep_table(&it, k);
     }
     if (s->kind == QVL_SLOT_PATCH) {
         const int64_t shape[5] = {s->n_out, v->n_channel, v->temporal_patch, v->patch, v->patch};
         memcpy(it.shape, shape, sizeof shape);
         it.rank = 5;
     }
-    it.bytes = (size_t)s->n_out * (size_t)s->n_in * (qvl_dtype_bits(it.type) / 8); /* no overflow: as much is in memory or mapped */
+    it.bytes = qvl_pack_rows_bytes(&it, s->n_out); /* no overflow: about as much is in memory or mapped */
     snprintf(it.name, sizeof it.name, "%s", s->name);
     take(k, &it);
 }
@@ -142,9 +181,10 @@ int qvl_pack_collect(struct qvl_pack_list *l, struct qvl_weights *w, const struc
 
 struct qvl_tensor qvl_pack_tensor(const struct qvl_pack_item *it, char *name)
 {
-    int packed = qvl_pack_is(it->type);
-    snprintf(name, QVL_PACK_NAME + 4, "%s%s%s", it->name, packed ? "." : "", packed ? qvl_pack_kind(it->type) : "");
-    struct qvl_tensor t = {.name = name, .bytes = it->bytes, .type = packed ? QVL_DT_U8 : it->type, .rank = it->rank};
+    int packed = qvl_pack_is(it->type), blocks = qvl_dtype_is_ggml(it->type);
+    const char *suffix = packed ? qvl_pack_kind(it->type) : blocks ? qvl_dtype_name(it->type) : "";
+    snprintf(name, QVL_PACK_FILE_NAME, "%s%s%s", it->name, *suffix ? "." : "", suffix);
+    struct qvl_tensor t = {.name = name, .bytes = it->bytes, .type = packed || blocks ? QVL_DT_U8 : it->type, .rank = it->rank};
     t.type_name = qvl_dtype_name(t.type);
     memcpy(t.shape, it->shape, sizeof it->shape);
     return t;

@@ -5,17 +5,17 @@
 #include "formats/tensor_source.h"
 #include "model/packed.h"
 
-enum { QVL_PACK_NAME = 128 };
+enum { QVL_PACK_NAME = 128, QVL_PACK_FILE_NAME = QVL_PACK_NAME + 16 }; /* bytes of a name, and of one with its suffix */
 
 /* One tensor of the result. */
 struct qvl_pack_item {
     char name[QVL_PACK_NAME]; /* canonical, without suffix */
-    enum qvl_dtype type;      /* QVL_DT_Q4, QVL_DT_Q8; else what it is kept in */
+    enum qvl_dtype type;      /* QVL_DT_Q4, QVL_DT_Q8; else what it is kept in: of numbers, or GGUF blocks */
     int64_t n_out, n_in;
     size_t bytes;
     struct qvl_mat *mat;      /* NULL for vectors, and in a dry walk */
     const float *vec;
-    int rank;                 /* as stored: 3 for packed ones */
+    int rank;                 /* as stored: 3 for packed ones, 2 (bytes of rows) for blocks */
     int64_t shape[5];
 };
 
@@ -27,13 +27,18 @@ struct qvl_pack_list {
     uint64_t packed_bytes;
 };
 
+/* Bytes of rows as they are stored; of whole panels where the matrix is packed. */
+size_t qvl_pack_rows_bytes(const struct qvl_pack_item *it, int64_t rows);
+
 static inline int qvl_pack_is(enum qvl_dtype t) { return t == QVL_DT_Q4 || t == QVL_DT_Q8; }
 
 /* The list in a fixed order. w may be NULL when only names and packed shapes matter (then whole = 0). Release `item` with
  * qvl_mem_free, also after a failure. */
 int qvl_pack_collect(struct qvl_pack_list *l, struct qvl_weights *w, const struct qvl_config *c, const struct qvl_pack_options *o,
                      int whole, qvl_err *err);
-/* The tensor of a file; name[QVL_PACK_NAME + 4] keeps its name. */
+/* Bytes and shape of a matrix from its type and size. */
+void qvl_pack_shape(struct qvl_pack_item *it);
+/* The tensor of a file; name[QVL_PACK_FILE_NAME] keeps its name. */
 struct qvl_tensor qvl_pack_tensor(const struct qvl_pack_item *it, char *name);
 
 /* Fails when a tensor of a file is not what is wanted, or lies where kernels cannot read it. */

@@ -191,8 +191,8 @@ static int bind_slot(void *ud, const struct qvl_slot *s)
         qvl_bind_missing(b, s->name);
         return 0;
     }
-    int again = s->kind == QVL_SLOT_HEAD && b->config->text.tied && (t->type == QVL_DT_Q4 || t->type == QVL_DT_Q8);
-    if (!b->checking && !again) /* the embedding's numbers once more, packed */
+    int again = s->kind == QVL_SLOT_HEAD && b->config->text.tied && !b->config->text.tied_unsaid;
+    if (!b->checking && !again) /* again: the embedding's numbers, stored once more */
         b->w->n_params += (uint64_t)s->n_out * (uint64_t)s->n_in;
     switch (s->kind) {
     case QVL_SLOT_VEC: return bind_vec(b, s, t);

@@ -97,7 +97,7 @@ static void bench_lists(void **state)
 static void later_versions(void **state)
 {
     static const char *const names[] = {"--video", "--fps", "--kv", "--device"};
-    static const char *const commands[] = {"serve", "batch", "pack", "pull"};
+    static const char *const commands[] = {"serve", "batch", "pull"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         REFUSE_RUN(2, "not in this version", names[i], "x");

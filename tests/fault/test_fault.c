@@ -378,6 +378,49 @@ static int do_pictures(qvl_err *err)
     return rc;
 }
 
+static void note_file(const char *path)
+{
+    static char text[1 << 20];
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY, 0);
+    for (ssize_t n; fd >= 0 && (n = (ssize_t)syscall(SYS_read, fd, text, sizeof text)) > 0;)
+        note(text, (size_t)n);
+    if (fd >= 0)
+        close(fd);
+}
+
+static int problems;
+
+/* A whole folder or nothing: whatever fails, a full disk among it, no part of one stays. */
+static int pack(const char *path, const char *dir, qvl_err *err)
+{
+    static const char *const names[] = {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja",
+                                        "generation_config.json", "preprocessor_config.json", "tokenizer_config.json",
+                                        "video_preprocessor_config.json"};
+    char stage[128], file[256];
+    qvl_pack_params p;
+    qvl_pack_params_default(&p);
+    p.path = path;
+    p.out = dir;
+    p.n_threads = 2;
+    int rc = qvl_pack(&p, NULL, err);
+    snprintf(stage, sizeof stage, "%s.tmp-%ld", dir, (long)getpid());
+    if (access(stage, F_OK) == 0 || (rc < 0 && access(dir, F_OK) == 0)) {
+        printf("FAIL pack: something was left behind after: %s\n", err->msg);
+        problems++;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(file, sizeof file, "%s/%s", dir, names[i]);
+        if (rc == 0)
+            note_file(file);
+        unlink(file);
+    }
+    rmdir(dir);
+    return rc;
+}
+
+static int do_pack(qvl_err *err) { return pack(TINY, "/tmp/qvl-fault-pack", err); }
+static int do_pack_gguf(qvl_err *err) { return pack(QVL_SOURCE_DIR "/tests/golden/models/gguf-moe", "/tmp/qvl-fault-gguf", err); }
+
 static int do_render(qvl_err *err)
 {
     static const char messages[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"caf\\u0065\\u0301 ok\"},{\"role\":\"assistant\",\"content\":\"\","
@@ -483,6 +526,10 @@ int main(void)
     sweep("inspect, files", do_inspect, &io_countdown, &io_calls, 200);
     sweep("inspect ONNX, memory", do_inspect_onnx, &alloc_countdown, &alloc_calls, 300);
     sweep("inspect ONNX, files", do_inspect_onnx, &io_countdown, &io_calls, 200);
+    sweep("pack, memory", do_pack, &alloc_countdown, &alloc_calls, 200);
+    sweep("pack, files", do_pack, &io_countdown, &io_calls, 200);
+    sweep("pack GGUF, memory", do_pack_gguf, &alloc_countdown, &alloc_calls, 200);
+    sweep("pack GGUF, files", do_pack_gguf, &io_countdown, &io_calls, 200);
     qvl_model_close(&shared);
     unlink("/tmp/qvl-fault-trace.safetensors");
     printf("%d problems\n", problems);
