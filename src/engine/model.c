@@ -105,6 +105,8 @@ static int load_weights(struct qvl_model *m, const qvl_model_params *p, qvl_err 
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
     QVL_TRY(open_tensors(m, p, err));
     QVL_TRY(qvl_weights_bind(&m->weights, &m->config, m->tensors, err));
+    if (m->packing.decoded_table) /* logits are the head's alone, as with the source */
+        m->config.text.tied = 0;
     if (p->progress && p->progress(p->progress_ud, "load", 1, 1))
         return qvl_fail(err, QVL_E_CANCELLED, "cancelled while the model was opened");
     return 0;

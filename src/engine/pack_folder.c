@@ -226,13 +226,32 @@ static int write_config(const struct qvl_pack_folder *f, const char *config, siz
     return rc;
 }
 
+/* Nothing in the new folder is quantised as the source's configuration says. */
+static int write_plain_config(const struct qvl_pack_folder *f, const char *config, size_t len, const char *note, qvl_err *err)
+{
+    static const char *const keys[] = {"quantization_config", "quantization", "compression_config"};
+    json_t *root = NULL;
+    struct qvl_buf b;
+    QVL_TRY(qvl_json_parse(&root, config, len, config_name, err));
+    for (size_t i = 0; i < QVL_COUNT(keys); i++) {
+        json_object_del(root, keys[i]);
+        json_object_del(json_object_get(root, "text_config"), keys[i]);
+        json_object_del(json_object_get(root, "vision_config"), keys[i]);
+    }
+    qvl_buf_init(&b, MAX_CONFIG * 2);
+    int rc = qvl_json_dump_python(&b, root) ? qvl_fail_nomem(err, len, config_name) : write_config(f, b.data, b.len, note, err);
+    qvl_buf_free(&b);
+    json_decref(root);
+    return rc;
+}
+
 static int folder_texts(const struct qvl_pack_folder *f, const struct qvl_model *m, const char *note, qvl_err *err)
 {
     char *path = qvl_path_join(m->dir, config_name), *config = NULL;
     size_t len = 0;
     int rc = path ? qvl_file_read(&config, &len, path, MAX_CONFIG, err) : qvl_fail_nomem(err, strlen(m->dir), config_name);
     if (rc == 0)
-        rc = write_config(f, config, len, note, err);
+        rc = m->config.quant.method ? write_plain_config(f, config, len, note, err) : write_config(f, config, len, note, err);
     for (size_t i = 0; rc == 0 && i < QVL_COUNT(texts); i++)
         rc = copy_text(f, m->dir, texts[i], err);
     qvl_mem_free(config);
@@ -271,18 +290,16 @@ static int made_text(const struct qvl_pack_folder *f, const char *name, const st
 static int gguf_texts(const struct qvl_pack_folder *f, const struct qvl_model *m, const char *note, qvl_err *err)
 {
     static const char tokenizer_config[] = "{\"tokenizer_class\": \"Qwen2Tokenizer\"}\n";
-    struct qvl_config c = m->config;
     struct qvl_buf b;
     size_t skipped, merges;
-    c.text.tied = m->weights.text.head.data == m->weights.text.embed.data;
     qvl_buf_init(&b, MAX_CONFIG);
-    int rc = qvl_config_write(&b, &c, err);
+    int rc = qvl_config_write(&b, &m->config, err);
     if (rc == 0)
         rc = write_config(f, b.data, b.len, note, err);
     qvl_buf_free(&b);
     QVL_TRY(rc);
-    QVL_TRY(made_text(f, "generation_config.json", &c, qvl_config_write_generation, err));
-    QVL_TRY(made_text(f, "preprocessor_config.json", &c, qvl_config_write_preprocessor, err));
+    QVL_TRY(made_text(f, "generation_config.json", &m->config, qvl_config_write_generation, err));
+    QVL_TRY(made_text(f, "preprocessor_config.json", &m->config, qvl_config_write_preprocessor, err));
     QVL_TRY(write_text(f, "tokenizer_config.json", tokenizer_config, sizeof tokenizer_config - 1, err));
     QVL_TRY(gguf_template(f, m, err));
     rc = qvl_model_gguf_tokenizer(&b, m, &skipped, &merges, err);

@@ -104,7 +104,6 @@ static json_t *text(struct qvl_buf *b, const struct qvl_config *c)
     put(b, o, "rms_norm_eps", json_real(t->rms_eps));
     put(b, o, "rope_theta", json_real(t->rope_theta));
     put(b, o, "rope_scaling", rope(b, t));
-    put(b, o, "tie_word_embeddings", json_boolean(t->tied));
     if (t->n_expert)
         put_experts(b, o, t);
     return o;
@@ -136,7 +135,8 @@ int qvl_config_write(struct qvl_buf *b, const struct qvl_config *c, qvl_err *err
     push(b, names, json_string(c->moe ? "Qwen3VLMoeForConditionalGeneration" : "Qwen3VLForConditionalGeneration"));
     put(b, o, "architectures", names);
     put(b, o, "model_type", json_string(c->moe ? "qwen3_vl_moe" : "qwen3_vl"));
-    put(b, o, "tie_word_embeddings", json_boolean(c->text.tied));
+    if (!c->text.tied_unsaid)
+        put(b, o, "tie_word_embeddings", json_boolean(c->text.tied));
     put_int(b, o, "image_token_id", c->image_token);
     put_int(b, o, "video_token_id", c->video_token);
     put_int(b, o, "vision_start_token_id", c->vision_start_token);

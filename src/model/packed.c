@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/half.h"
 #include "base/mem.h"
+#include "formats/coded.h"
 #include "formats/nbits.h"
 #include "model/convert_q4.h"
 #include "model/convert_q8.h"
@@ -120,12 +121,15 @@ static void give_back(const struct qvl_pack_job *j, int64_t row0, int64_t row1)
     const unsigned char *p = m->data;
     if (!j->p->release)
         return;
-    if (m->transposed || qvl_dtype_is_nbits(m->type)) {
+    if (m->transposed || m->aux) {
         const struct qvl_nbits *q = m->aux;
+        const struct qvl_coded *c = m->aux;
         if (row1 < m->n_out)
             return;
-        if (q)
+        if (qvl_dtype_is_nbits(m->type))
             j->p->release(j->p->ud, q->codes + q->first * q->bits / 8, (size_t)(m->n_out * m->n_in) * (unsigned)q->bits / 8);
+        else if (m->aux) /* fused ones are given back with their neighbours, which come back when they are read */
+            j->p->release(j->p->ud, c->codes.data, (size_t)(m->n_out * m->n_in) * (unsigned)c->bits / 8);
         else
             j->p->release(j->p->ud, p, ((size_t)((m->n_in - 1) * m->stride + m->n_out)) * (qvl_dtype_bits(m->type) / 8));
         return;

@@ -21,6 +21,7 @@
 struct qvl_pack_options {
     enum qvl_dtype text; /* QVL_DT_Q4 or QVL_DT_Q8 */
     enum qvl_dtype head; /* the same, or QVL_DT_UNKNOWN: the head is not packed */
+    int decoded_table;   /* read from a file: the embedding's numbers were blocks, which no logits are computed from (refine.h) */
 };
 
 /* One packing: what it works on, what with, and how it is watched from outside. */

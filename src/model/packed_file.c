@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "formats/tensor_set.h"
+#include "model/convert_q4.h"
+#include "model/foreign.h"
 #include "model/packed_items.h"
 
 #define LAYOUT "x86-lane4" /* of kernels/quant.h; every level computes with it */
@@ -61,11 +63,21 @@ static int put(void *ud, const struct qvl_tensor *t, struct qvl_out *out, qvl_er
     return rc;
 }
 
+/* "decoded": numbers that were blocks. */
+static const char *table_kind(const struct qvl_packing *p)
+{
+    const struct qvl_mat *t = &p->w->text.embed;
+    int exact, numbers = t->data == p->w->text.head.data && !qvl_pack_is(p->o.head);
+    return !qvl_dtype_is_foreign(t->type) || qvl_dtype_is_ggml(t->type) || numbers || (qvl_convert_q4_can(t, &exact) && exact) ? "stored"
+                                                                                                                            : "decoded";
+}
+
 int qvl_pack_write(const char *path, const struct qvl_tensor_meta *meta, size_t n_meta, struct qvl_packing *p, qvl_err *err)
 {
     const struct qvl_tensor_meta own[] = {{"format", "qvl"}, {"qvl.pack", QVL_PACK_VERSION}, {"qvl.layout", LAYOUT}, {"qvl.group", GROUP},
                                           {"qvl.holds", p->whole ? "all" : "text"}, {"qvl.text", qvl_pack_kind(p->o.text)},
-                                          {"qvl.head", qvl_pack_kind(p->o.head)}};
+                                          {"qvl.head", qvl_pack_kind(p->o.head)},
+                                          {"qvl.table", table_kind(p)}};
     enum { OWN = QVL_COUNT(own), MORE = 4 };
     struct qvl_tensor_meta all[OWN + MORE];
     struct qvl_weights source = *p->w; /* the walk hands out places to write to; here they are only read */
@@ -129,15 +141,17 @@ static int read_meta(struct qvl_pack_options *o, const struct qvl_tensors *t, qv
 {
     static const char *const versions[] = {QVL_PACK_VERSION}, *const layouts[] = {LAYOUT}, *const groups[] = {GROUP},
                              *const holds[] = {"all"}, *const kinds[] = {"q4", "q8", "bf16"};
+    static const char *const tables[] = {"stored", "decoded"};
     static const enum qvl_dtype types[] = {QVL_DT_Q4, QVL_DT_Q8, QVL_DT_UNKNOWN};
-    int text, head, other;
+    int text, head, table, other;
     QVL_TRY(expect(t, "qvl.pack", versions, 1, &other, err));
     QVL_TRY(expect(t, "qvl.layout", layouts, 1, &other, err));
     QVL_TRY(expect(t, "qvl.group", groups, 1, &other, err));
     QVL_TRY(expect(t, "qvl.holds", holds, 1, &other, err));
     QVL_TRY(expect(t, "qvl.text", kinds, 2, &text, err));
     QVL_TRY(expect(t, "qvl.head", kinds, 3, &head, err));
-    *o = (struct qvl_pack_options){.text = types[text], .head = types[head]};
+    QVL_TRY(expect(t, "qvl.table", tables, 2, &table, err));
+    *o = (struct qvl_pack_options){.text = types[text], .head = types[head], .decoded_table = table};
     return 0;
 }
 

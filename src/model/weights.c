@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/half.h"
 #include "base/mem.h"
+#include "kernels/quant.h"
 #include "model/weights_bind.h"
 
 static int by_canonical(const void *a, const void *b)
@@ -191,7 +192,7 @@ static int bind_slot(void *ud, const struct qvl_slot *s)
         qvl_bind_missing(b, s->name);
         return 0;
     }
-    int again = s->kind == QVL_SLOT_HEAD && b->config->text.tied && !b->config->text.tied_unsaid;
+    int again = s->kind == QVL_SLOT_HEAD && b->config->text.tied && (!b->config->text.tied_unsaid || qvl_dtype_is_packed(t->type));
     if (!b->checking && !again) /* again: the embedding's numbers, stored once more */
         b->w->n_params += (uint64_t)s->n_out * (uint64_t)s->n_in;
     switch (s->kind) {

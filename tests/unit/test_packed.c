@@ -144,7 +144,8 @@ static void expect_as_source(const char *path, const char *text, qvl_precision p
     assert_int_equal(qvl_model_get_info(b, &ib, NULL), 0);
     assert_string_equal(ia.precision, ib.precision);
     assert_int_equal(ia.packed_bytes, ib.packed_bytes);
-    assert_int_equal(ia.n_params, ib.n_params);
+    if (!strstr(path, "gguf")) /* those do not say whose a head is */
+        assert_int_equal(ia.n_params, ib.n_params);
     assert_int_equal(ia.thinking, ib.thinking);
     assert_true(ib.pack_error == 0);
     trace(a, trace_a);
@@ -335,7 +336,6 @@ static void expect_same_config(const struct qvl_config *a, const struct qvl_conf
     }
     x.text.is_sparse = y.text.is_sparse = NULL;
     x.text.sparse_step = y.text.sparse_step = 1; /* said by the list */
-    x.text.tied_unsaid = y.text.tied_unsaid = 0;
     assert_memory_equal(&x.text, &y.text, sizeof x.text);
     assert_memory_equal(&x.vision, &y.vision, sizeof x.vision);
     assert_memory_equal(&x.image, &y.image, sizeof x.image);
@@ -549,7 +549,8 @@ static void lies(void **state)
                  {"qvl.group", "64", "qvl.group: found 64, expected 32"},
                  {"qvl.holds", "text", "qvl.holds: found text, expected all"},
                  {"qvl.text", "q5", "qvl.text: found q5, expected q4 or q8"},
-                 {"qvl.head", "", "qvl.head: found , expected q4 or q8 or bf16"}};
+                 {"qvl.head", "", "qvl.head: found , expected q4 or q8 or bf16"},
+                 {"qvl.table", "x", "qvl.table: found x, expected stored or decoded"}};
     static const char matrix[] = "language_model.layers.3.mlp.down_proj.weight.q4";
     static const uint64_t odd;
     struct parts x;
