@@ -72,7 +72,7 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "a folder (one that exists, or PATH/): NAME-TYPE.gguf and mmproj-NAME-TYPE.gguf in it; else the beginning of the path, "
              "DIR/NAME; or the text file itself when it ends in .gguf"},
     {.name = "type", .aliases = "outtype", .kind = QVL_OPT_TEXT, .commands = EXPORT, .offset = AT(type), .arg = "TYPE",
-     .help = "of the text decoder's matrices: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0; auto (default): each as the model has "
+     .help = "of the text decoder's matrices: f32, f16, bf16, q8_0, q6_k, q5_1, q5_0, q4_k, q4_1, q4_0; auto (default): each as the model has "
              "it; where GGUF has no such type, q4_0 if that keeps its codes, else f16"},
     {.name = "mmproj-type", .kind = QVL_OPT_TEXT, .commands = EXPORT, .offset = AT(mmproj_type), .arg = "TYPE",
      .help = "of the vision encoder's matrices: f16 (default), bf16, f32, q8_0, auto"},

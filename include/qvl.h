@@ -161,7 +161,7 @@ typedef struct qvl_export_params {
     size_t struct_size;
     const char *out;         /* folder (existing, or ending in "/"): NAME-TYPE.gguf and mmproj-NAME-TYPE.gguf in it, NAME being the
                                 model's; else the beginning of the path, "DIR/NAME"; or the text file's path when it ends in ".gguf" */
-    const char *type;        /* of the decoder's matrices: "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"; NULL or "auto":
+    const char *type;        /* of the decoder's matrices: "f32", "f16", "bf16", "q8_0", "q6_k", "q5_1", "q5_0", "q4_k", "q4_1", "q4_0"; NULL or "auto":
                                 each as the model has it; where GGUF has no such type, q4_0 if that keeps its codes, else f16 */
     const char *mmproj_type; /* of the vision encoder's: "f32", "f16", "bf16", "q8_0", "auto"; NULL = "f16" */
     int force;               /* 1 = replace files that exist */

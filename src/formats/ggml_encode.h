@@ -13,5 +13,8 @@ void qvl_ggml_encode_q4_0(void *dst, const float *src, int64_t n);
 void qvl_ggml_encode_q4_1(void *dst, const float *src, int64_t n);
 void qvl_ggml_encode_q5_0(void *dst, const float *src, int64_t n);
 void qvl_ggml_encode_q5_1(void *dst, const float *src, int64_t n);
+/* Codes of our own choosing (ggml_encode_k.c): the format leaves it open. */
+void qvl_ggml_encode_q4_k(void *dst, const float *src, int64_t n);
+void qvl_ggml_encode_q6_k(void *dst, const float *src, int64_t n);
 
 #endif

@@ -1,7 +1,7 @@
 /* gguf_export.c - which tensors a GGUF file of a model has, in which types, and its model keys (gguf_export.h).
  *
  * Types follow llama.cpp's converter: vectors, position table and router in F32; the patch weight in F16 in an F16 file, else in F32;
- * all other matrices in the type asked for, in F16 when their rows are no whole blocks. The head (or the embedding that serves as
+ * all other matrices in the type asked for; when their rows are no whole blocks, Q5_0 for Q4_K, Q8_0 for Q6_K, else F16. The head (or the embedding that serves as
  * one) stays at 8 bits in a file of fewer. Symmetric 4-bit codes of other formats keep their codes in Q4_0. */
 #include "model/gguf_export.h"
 
@@ -125,6 +125,8 @@ static enum qvl_dtype matrix_type(const struct planner *p, const struct qvl_mat 
         return qvl_ggml_type_of(m->type) ? m->type : qvl_gguf_export_keeps(m) ? QVL_DT_GGML_Q4_0 : QVL_DT_F16;
     if (head && is_narrow(t) && !(t == QVL_DT_GGML_Q4_0 && qvl_gguf_export_keeps(m)))
         t = QVL_DT_GGML_Q8_0;
+    if (qvl_dtype_is_ggml(t) && m->n_in % qvl_dtype_block_elems(t)) /* shorter blocks of as many bits or more */
+        t = t == QVL_DT_GGML_Q4_K ? QVL_DT_GGML_Q5_0 : t == QVL_DT_GGML_Q6_K ? QVL_DT_GGML_Q8_0 : QVL_DT_F16;
     return qvl_dtype_is_ggml(t) && m->n_in % qvl_dtype_block_elems(t) ? QVL_DT_F16 : t;
 }
 

@@ -216,6 +216,62 @@ static void q4_0_is_q4(void **state)
     qvl_mem_free(dst);
 }
 
+/* Sum of twelve uniform numbers: close to a normal distribution of this spread. */
+static float normal(uint32_t *r, float spread)
+{
+    float sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += (float)((*r = *r * 1664525 + 1013904223) >> 8) / 16777216.0f;
+    return (sum - 6) * spread;
+}
+
+static double loss(enum qvl_dtype type, const float *x, int n)
+{
+    static unsigned char b[1 << 16];
+    static float y[1 << 14];
+    const struct qvl_ggml_type *t = qvl_ggml_type_of(type);
+    double error = 0, norm = 0;
+    assert_true(n <= 1 << 14 && (size_t)n / t->elems * t->bytes <= sizeof b);
+    memset(b, 0x5a, sizeof b);
+    t->from_f32(b, x, n);
+    t->to_f32(y, b, n);
+    for (int i = 0; i < n; i++) {
+        error += ((double)y[i] - (double)x[i]) * ((double)y[i] - (double)x[i]);
+        norm += (double)x[i] * (double)x[i];
+    }
+    return norm > 0 ? sqrt(error / norm) : error;
+}
+
+/* The K types have no reference for their codes. They must be worth their bits: better than the plain types of as many, finer steps
+ * than a group's range asks for, and exact where the format can be. */
+static void k_types_are_worth_their_bits(void **state)
+{
+    static float x[1 << 14];
+    const int n = 1 << 14;
+    uint32_t r = 7;
+    (void)state;
+    for (int i = 0; i < n; i++)
+        x[i] = normal(&r, 0.02f * (float)(1 + i / 512 % 5));
+    double q4_k = loss(QVL_DT_GGML_Q4_K, x, n), q6_k = loss(QVL_DT_GGML_Q6_K, x, n);
+    double q4_0 = loss(QVL_DT_GGML_Q4_0, x, n), q4_1 = loss(QVL_DT_GGML_Q4_1, x, n), q5_1 = loss(QVL_DT_GGML_Q5_1, x, n);
+    if (!(q4_k < q4_1 && q4_k < 0.9 * q4_0 && q4_k < 0.08) || !(q6_k < 0.6 * q5_1 && q6_k < 0.02))
+        fail_msg("Q4_K %g, Q6_K %g; Q4_0 %g, Q4_1 %g, Q5_1 %g", q4_k, q6_k, q4_0, q4_1, q5_1);
+    for (int i = 0; i < n; i++) /* a grid that both have: 15 steps upwards, and 32 on either side of 0 */
+        x[i] = (float)(i % 32 < 16 ? i % 16 : 15 - i % 16) * 0.25f;
+    assert_true(loss(QVL_DT_GGML_Q4_K, x, n) < 2e-3);
+    for (int i = 0; i < n; i++)
+        x[i] = (float)(i % 64 - 32) * 0.25f;
+    assert_true(loss(QVL_DT_GGML_Q6_K, x, n) < 1e-2);
+    memset(x, 0, sizeof x);
+    assert_true(loss(QVL_DT_GGML_Q4_K, x, n) == 0 && loss(QVL_DT_GGML_Q6_K, x, n) == 0);
+    for (int i = 0; i < n; i++) /* nothing but a minimum; and what is too small for an f16 scale */
+        x[i] = -3;
+    assert_true(loss(QVL_DT_GGML_Q4_K, x, n) < 1e-3);
+    for (int i = 0; i < n; i++)
+        x[i] = normal(&r, 1e-38f);
+    assert_true(loss(QVL_DT_GGML_Q4_K, x, n) <= 1 && loss(QVL_DT_GGML_Q6_K, x, n) <= 1);
+}
+
 /* The two tables of sizes, and what is not in them. */
 static void sizes_agree(void **state)
 {
@@ -242,6 +298,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decodes_bit_for_bit),   cmocka_unit_test(encodes_bit_for_bit), cmocka_unit_test(check_vectors),
         cmocka_unit_test(random_bytes_never_trap), cmocka_unit_test(sizes_agree), cmocka_unit_test(q4_0_is_q4),
+        cmocka_unit_test(k_types_are_worth_their_bits),
     };
     return cmocka_run_group_tests(tests, open_cases, close_cases);
 }

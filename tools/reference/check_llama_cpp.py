@@ -251,7 +251,7 @@ def main():
     a = argparse.ArgumentParser()
     a.add_argument("--qvl", default=os.path.join(root, "build", "qvl"))
     a.add_argument("--model", default=os.path.join(root, "models", "tiny"))
-    a.add_argument("--types", default="f32,f16,bf16,q8_0,q5_1,q5_0,q4_1,q4_0")
+    a.add_argument("--types", default="f32,f16,bf16,q8_0,q6_k,q5_1,q5_0,q4_k,q4_1,q4_0")
     a.add_argument("--quantise", default="")
     a.add_argument("--keep", default=None)
     a.add_argument("-n", type=int, default=24)
