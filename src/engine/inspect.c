@@ -251,7 +251,7 @@ static void put_quantisation(struct builder *b, json_t *root, const struct qvl_q
     put(b, o, "method", text(qvl_quant_method_name(q->method)));
     put(b, o, "format", *q->format ? text(q->format) : json_null());
     json_t *list = child_list(b, o, "kinds");
-    for (size_t i = 0, n = qvl_quantised_kinds(kinds, MAX_KINDS, t); i < n; i++) {
+    for (size_t i = 0, n = t ? qvl_quantised_kinds(kinds, MAX_KINDS, t) : 0; i < n; i++) {
         json_t *row = json_object();
         push(b, list, row);
         put(b, row, "bits", json_integer(kinds[i].bits));
@@ -500,7 +500,7 @@ static int describe_model(struct builder *b, json_t *root, const char *dir, cons
     put_vision(b, root, &c->vision);
     put_image(b, root, c);
     put_generation(b, root, c);
-    if (c->quant.method && bound)
+    if (c->quant.method)
         put_quantisation(b, root, &c->quant, bound);
     if (t)
         put_types(b, root, views ? views : t, 1);

@@ -6,6 +6,8 @@
 
 static const char *values_of(const struct qvl_coded *q)
 {
+    struct qvl_coded in_order = *q;
+    in_order.groups = NULL;
     switch (q->rule) {
     case QVL_CODED_BIASED: return "biases";
     case QVL_CODED_TABLE: return "table";
@@ -13,7 +15,7 @@ static const char *values_of(const struct qvl_coded *q)
     case QVL_CODED_E5M2: return "E5M2";
     case QVL_CODED_BY_127: case QVL_CODED_AFFINE: default: break;
     }
-    return q->zeros.data ? "zero points" : "symmetric";
+    return qvl_coded_symmetric(&in_order) ? "symmetric" : "zero points";
 }
 
 static void describe(struct qvl_quantised_kind *k, const struct qvl_coded *q)

@@ -18,6 +18,7 @@
 
 #include "formats/tensor_source.h"
 #include "model/onnx_model.h"
+#include "model/quantised.h"
 #include "qvl.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -227,6 +228,31 @@ static int do_open_gguf(qvl_err *err)
     qvl_model_close(&m);
     return rc;
 }
+
+/* Tensors of a quantised checkpoint, without binding. */
+static int open_quantised(const char *name, qvl_err *err)
+{
+    struct qvl_config c;
+    struct qvl_tensors *t = NULL;
+    struct qvl_quantised m;
+    char path[256];
+    snprintf(path, sizeof path, "%s/tests/data/quantised/%s", QVL_SOURCE_DIR, name);
+    int rc = qvl_config_load(&c, path, err);
+    if (rc)
+        return rc;
+    snprintf(path, sizeof path, "%s/tests/data/quantised/%s/quantised.safetensors", QVL_SOURCE_DIR, name);
+    rc = qvl_safetensors_open(&t, path, err);
+    if (rc == 0) {
+        rc = qvl_quantised_open(&m, t, &c, err);
+        qvl_quantised_close(&m);
+    }
+    qvl_config_free(&c);
+    return rc;
+}
+
+static int do_open_nf4(qvl_err *err) { return open_quantised("bnb-nf4", err); }
+
+static int do_open_fp8_experts(qvl_err *err) { return open_quantised("fp8-moe", err); }
 
 /* A decoder from an ONNX export whose embedding has to be put in order. The tokenizer is left out: jansson's own scanner does not
  * survive running out of memory inside a string with escapes. */
@@ -508,6 +534,9 @@ int main(void)
     sweep("open, files", do_open, &io_countdown, &io_calls, 1000);
     sweep("open GGUF, memory", do_open_gguf, &alloc_countdown, &alloc_calls, 600);
     sweep("open GGUF, files", do_open_gguf, &io_countdown, &io_calls, 300);
+    sweep("open nf4, memory", do_open_nf4, &alloc_countdown, &alloc_calls, 600);
+    sweep("open FP8 experts, memory", do_open_fp8_experts, &alloc_countdown, &alloc_calls, 600);
+    sweep("open FP8 experts, files", do_open_fp8_experts, &io_countdown, &io_calls, 300);
     sweep("open ONNX, memory", do_open_onnx, &alloc_countdown, &alloc_calls, 600);
     sweep("open ONNX, files", do_open_onnx, &io_countdown, &io_calls, 300);
     sweep("open halves, memory", do_open_halves, &alloc_countdown, &alloc_calls, 600);

@@ -210,6 +210,7 @@ static void descriptions(void **state)
         int bits;
     } want[] = {
         {"awq", "AWQ", "32", "zero points", 4},         {"gptq-order", "GPTQ", "32", "zero points · act-order", 4},
+        {"gptq-sym", "GPTQ", "32", "symmetric", 4},
         {"ct-w4a16", "compressed-tensors", "32", "zero points", 4}, {"ct-w8a8", "compressed-tensors", "row", "symmetric", 8},
         {"ct-fp8", "compressed-tensors", "row", "E4M3", 8}, {"fp8", "FP8", "32 x 32", "E4M3", 8},
         {"bnb-nf4", "bitsandbytes", "64", "table", 4},  {"bnb-int8", "bitsandbytes", "row", "symmetric", 8},
