@@ -7,6 +7,7 @@
 #include "formats/coded.h"
 #include "formats/ggml_blocks.h"
 #include "formats/nbits.h"
+#include "kernels/quant.h"
 
 static size_t ggml_row_bytes(const struct qvl_mat *m)
 {
@@ -39,9 +40,12 @@ void qvl_mat_rows(float *dst, const struct qvl_mat *m, int64_t row, int64_t n)
 {
     const unsigned char *p = m->data;
     const size_t width = qvl_dtype_bits(m->type) / 8;
-    if (qvl_dtype_is_foreign(m->type)) {
+    if (qvl_dtype_is_foreign(m->type) || qvl_dtype_is_packed(m->type)) {
         for (int64_t r = 0; r < n; r++)
-            qvl_foreign_row(dst + r * m->n_in, m, row + r);
+            if (qvl_dtype_is_packed(m->type))
+                qvl_quant_row(dst + r * m->n_in, m, row + r);
+            else
+                qvl_foreign_row(dst + r * m->n_in, m, row + r);
         return;
     }
     if (!m->transposed) {

@@ -10,7 +10,7 @@ static inline int qvl_dtype_is_foreign(enum qvl_dtype t) { return qvl_dtype_is_g
 
 /* Row `row` as f32 [n_in]. */
 void qvl_foreign_row(float *dst, const struct qvl_mat *m, int64_t row);
-/* Rows [row, row + n) of a matrix as it was bound (foreign, F32, F16 or BF16; transposed or not) as f32 [n][n_in]. */
+/* Rows [row, row + n) of a matrix as it was bound (foreign, packed, F32, F16 or BF16; transposed or not) as f32 [n][n_in]. */
 void qvl_mat_rows(float *dst, const struct qvl_mat *m, int64_t row, int64_t n);
 /* What the matrix takes in its file. */
 uint64_t qvl_foreign_bytes(const struct qvl_mat *m);

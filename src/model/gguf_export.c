@@ -1,8 +1,9 @@
 /* gguf_export.c - which tensors a GGUF file of a model has, in which types, and its model keys (gguf_export.h).
  *
  * Types follow llama.cpp's converter: vectors, position table and router in F32; the patch weight in F16 in an F16 file, else in F32;
- * all other matrices in the type asked for; when their rows are no whole blocks, Q5_0 for Q4_K, Q8_0 for Q6_K, else F16. The head (or the embedding that serves as
- * one) stays at 8 bits in a file of fewer. Symmetric 4-bit codes of other formats keep their codes in Q4_0. */
+ * all other matrices in the type asked for. When their rows are no whole blocks of it: Q5_0 for Q4_K, Q8_0 for Q6_K, else F16. In a
+ * file of fewer than 8 bits the head (or the embedding that serves as one) stays at 8. Symmetric 4-bit codes of other formats keep
+ * their codes in Q4_0. */
 #include "model/gguf_export.h"
 
 #include <stdio.h>

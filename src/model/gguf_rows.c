@@ -139,8 +139,8 @@ static int matrix_rows(struct writing *g, qvl_err *err)
     }
     if (isfinite(g->x->loss.error))
         return 0;
-    return qvl_fail(err, QVL_E_LIMIT, "tensor %s: has values that are not finite, or beyond what %s can hold (%g): use another type", g->e->name,
-                    g->e->type->name, (double)F16_MAX);
+    return qvl_fail(err, QVL_E_LIMIT, "tensor %s: has values that are not finite, or beyond what %s can hold (%g): use another type",
+                    g->e->name, g->e->type->name, (double)F16_MAX);
 }
 
 static int fill(void *ud, size_t i, int64_t row, int64_t n, void *dst, qvl_err *err)

@@ -226,7 +226,8 @@ static void smaller_types(void **state)
         const char *type, *main, *head;
         double least, most;
     } cases[] = {{"q4_0", "Q4_0", "Q8_0", 0.03, 0.12}, {"q4_1", "Q4_1", "Q8_0", 0.03, 0.12}, {"q5_0", "Q5_0", "Q8_0", 0.015, 0.06},
-                 {"q5_1", "Q5_1", "Q8_0", 0.015, 0.06}, {"q4_k", "Q4_K", "Q8_0", 0.03, 0.09}, {"q6_k", "Q6_K", "Q8_0", 0.006, 0.03}, {"Q8_0", "Q8_0", "Q8_0", 0.001, 0.01}, {"f16", "F16", "F16", 0, 1e-5}};
+                 {"q5_1", "Q5_1", "Q8_0", 0.015, 0.06}, {"q4_k", "Q4_K", "Q8_0", 0.03, 0.09},
+                 {"q6_k", "Q6_K", "Q8_0", 0.006, 0.03}, {"Q8_0", "Q8_0", "Q8_0", 0.001, 0.01}, {"f16", "F16", "F16", 0, 1e-5}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qvl_export_result r = exported(&(struct ask){.path = TINY, .out = cases[i].type, .type = cases[i].type, .mmproj_type = "q8_0"});
