@@ -52,6 +52,20 @@ int qvl_convert_q4_can(const struct qvl_mat *m, int *exact)
     return 1;
 }
 
+int qvl_convert_q4m_can(const struct qvl_mat *m)
+{
+    const struct qvl_nbits *n = m->aux;
+    const struct qvl_coded *c = m->aux;
+    switch (m->type) {
+    case QVL_DT_GGML_Q4_0: case QVL_DT_GGML_Q4_1: case QVL_DT_GGML_Q4_K: return 1;
+    case QVL_DT_NBITS4: return n->block % QVL_GROUP == 0;
+    case QVL_DT_CODED:
+        return c->bits <= 4 && (c->rule == QVL_CODED_AFFINE || c->rule == QVL_CODED_BIASED) && !c->groups && !c->flat &&
+               (c->group % QVL_GROUP == 0 || c->n_group == 1);
+    default: return 0;
+    }
+}
+
 /* The low 16 bits as four half bytes, each in the low half of its own byte. */
 static uint32_t spread(uint32_t x)
 {

@@ -14,5 +14,8 @@ struct qvl_quant_error qvl_convert_q4(void *dst, const struct qvl_mat *m, int64_
 /* Row `row` of such a matrix as blocks of GGUF's Q4_0, which have q4's grid and scales; n_in must be a multiple of QVL_GROUP. The same
  * is returned. */
 struct qvl_quant_error qvl_convert_to_q4_0(void *dst, const struct qvl_mat *m, int64_t row);
+/* 1 when the weights of every QVL_GROUP inputs lie on a grid of at most 16 steps, wherever it begins: codes of up to 4 bits with a
+ * minimum or a zero point. Packing as QVL_DT_Q4M finds them again. Looks at the type, not at the weights. */
+int qvl_convert_q4m_can(const struct qvl_mat *m);
 
 #endif
