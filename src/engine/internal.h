@@ -35,6 +35,7 @@ struct qvl_model {
     int n_held;
     struct qvl_quantised quantised[3]; /* quantised folders: of the model, of either half */
     int n_quantised;
+    int keep_codes; /* the kinds of packed matrices follow those of a quantised source: nobody asked for one */
     struct qvl_pack_options packing; /* of a packed folder; text = QVL_DT_UNKNOWN for others */
     struct qvl_weights weights;
     struct qvl_tokenizer *tokenizer;

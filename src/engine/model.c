@@ -126,6 +126,7 @@ static int choose_precision(struct qvl_model *m, qvl_model_params *p, qvl_err *e
         return 0;
     if (p->text || m->gguf.text || m->n_quantised)
         p->precision = qvl_model_text_precision(m);
+    m->keep_codes = p->precision != QVL_PRECISION_AUTO;
     if (p->precision == QVL_PRECISION_AUTO)
         p->precision = QVL_PRECISION_Q4;
     return 0;

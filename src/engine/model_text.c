@@ -7,7 +7,7 @@
 qvl_precision qvl_model_text_precision(const struct qvl_model *m)
 {
     const int n = m->config.text.n_layer, some[] = {0, n / 2, n - 1}; /* exports treat first and last layers differently, or all alike */
-    int foreign = 0, in_order = 1, exact;
+    int foreign = 0, few_bits = 0, all = 0;
     for (int i = 0; i < 3; i++) {
         const struct qvl_layer_weights *l = &m->weights.text.layers[some[i]];
         const int sparse = l->e_gate != NULL;
@@ -15,8 +15,10 @@ qvl_precision qvl_model_text_precision(const struct qvl_model *m)
                                         sparse ? l->e_down : &l->down};
         for (size_t k = 0; k < QVL_COUNT(mats); k++) {
             foreign |= qvl_dtype_is_foreign(mats[k]->type);
-            in_order = in_order && qvl_dtype_is_foreign(mats[k]->type) && qvl_convert_q4_can(mats[k], &exact);
+            few_bits += qvl_convert_q4m_can(mats[k]);
+            all++;
         }
     }
-    return !foreign ? QVL_PRECISION_AUTO : in_order ? QVL_PRECISION_Q4 : QVL_PRECISION_Q8;
+    /* Mixtures are q4 with the larger codes kept in q8 (qvl_pack_options.keep). */
+    return !foreign ? QVL_PRECISION_AUTO : 2 * few_bits >= all ? QVL_PRECISION_Q4 : QVL_PRECISION_Q8;
 }

@@ -13,7 +13,8 @@ void qvl_pack_params_default(qvl_pack_params *p) { *p = (qvl_pack_params){.struc
 static int take_kinds(struct qvl_pack_options *o, const qvl_pack_params *p, qvl_err *err)
 {
     switch (p->precision) {
-    case QVL_PRECISION_AUTO: case QVL_PRECISION_Q4: o->text = QVL_DT_Q4; break;
+    case QVL_PRECISION_AUTO: o->text = QVL_DT_Q4; o->keep = 1; break;
+    case QVL_PRECISION_Q4: o->text = QVL_DT_Q4; break;
     case QVL_PRECISION_Q8: o->text = QVL_DT_Q8; break;
     default: return qvl_fail(err, QVL_E_ARG, "qvl_pack: the decoder is packed to q4 or q8");
     }

@@ -50,7 +50,7 @@ int qvl_model_key(char key[40], const struct qvl_model *m, const struct qvl_pack
     const char *last = "";
     int rc = 0;
     qvl_buf_init(&b, 16u << 20);
-    qvl_buf_printf(&b, "%s %d %d %s\n", QVL_PACK_VERSION, (int)o->text, (int)o->head, more);
+    qvl_buf_printf(&b, "%s %d %d %d %s\n", QVL_PACK_VERSION, (int)o->text, (int)o->head, o->keep, more);
     for (size_t i = 0; i < qvl_tensors_count(m->tensors) && rc == 0; i++) {
         const char *file = qvl_tensors_at(m->tensors, i)->file;
         if (strcmp(file, last) != 0)
@@ -140,7 +140,7 @@ static int use_cached(struct qvl_model *m, const char *path, const char *key, co
         return 0;
     int rc = qvl_safetensors_open(&m->packed, path, &err);
     const char *found = rc == 0 ? qvl_tensors_meta(m->packed, "qvl.key") : NULL;
-    if (rc == 0 && found && strcmp(found, key) == 0 && qvl_pack_bind(&m->weights, &m->config, o, m->packed, &err) == 0)
+    if (rc == 0 && found && strcmp(found, key) == 0 && qvl_pack_bind(&m->weights, &m->config, o, m->packed, &m->packed_bytes, &err) == 0)
         return 1;
     qvl_tensors_close(&m->packed);
     return 0;
@@ -159,7 +159,9 @@ static int pack(struct qvl_model *m, const char *path, const char *key, struct q
         warn(m, "packed weights could not be kept in the cache", &why);
         p->watch->done = 0;
     }
-    return qvl_pack_memory(&m->packed_pages, p, err);
+    QVL_TRY(qvl_pack_memory(&m->packed_pages, p, err));
+    m->packed_bytes = p->packed_bytes;
+    return 0;
 }
 
 int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
@@ -171,14 +173,15 @@ int qvl_model_pack(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
     int rc = 0;
     work.o.text = p->precision == QVL_PRECISION_Q4 ? QVL_DT_Q4 : QVL_DT_Q8;
     work.o.head = qvl_pack_default_head(work.o.text);
-    QVL_TRY(qvl_pack_bytes(NULL, &m->config, &work.o, 0, &watch.total, err));
-    m->packed_bytes = watch.total;
+    work.o.keep = m->keep_codes;
     if (!p->no_cache) {
         QVL_TRY(qvl_model_key(key, m, &work.o, "", err));
         path = cache_path(m, key, &work.o);
     }
     if (!path || !use_cached(m, path, key, &work.o)) {
-        rc = qvl_pool_open(&work.pool, qvl_cpu_threads(), err);
+        rc = qvl_pack_bytes(&m->weights, &m->config, &work.o, 0, &watch.total, err);
+        if (rc == 0)
+            rc = qvl_pool_open(&work.pool, qvl_cpu_threads(), err);
         if (rc == 0)
             rc = pack(m, path, key, &work, err);
         if (rc == 0)

@@ -233,6 +233,8 @@ int qvl_pack_memory(struct qvl_pages *pages, struct qvl_packing *p, qvl_err *err
     *pages = (struct qvl_pages){0};
     int rc = qvl_pack_collect(&l, p->w, p->c, &p->o, 0, err);
     if (rc == 0)
+        qvl_pack_choose(&l, &p->o);
+    if (rc == 0)
         rc = qvl_pages_open(pages, l.bytes, "packed weights", err);
     unsigned char *at = pages->data;
     for (size_t i = 0; rc == 0 && i < l.n; i++) {
@@ -255,11 +257,13 @@ int qvl_pack_memory(struct qvl_pages *pages, struct qvl_packing *p, qvl_err *err
 }
 
 int qvl_pack_bind(struct qvl_weights *w, const struct qvl_config *c, const struct qvl_pack_options *o, const struct qvl_tensors *t,
-                  qvl_err *err)
+                  uint64_t *packed_bytes, qvl_err *err)
 {
     struct qvl_pack_list l;
     char name[QVL_PACK_FILE_NAME];
     int rc = qvl_pack_collect(&l, w, c, o, 0, err);
+    if (rc == 0)
+        qvl_pack_as_stored(&l, t);
     for (size_t i = 0; rc == 0 && i < l.n; i++) {
         struct qvl_tensor want = qvl_pack_tensor(&l.item[i], name);
         rc = qvl_pack_check(qvl_tensors_find(t, name), &want, qvl_tensors_path(t), err);
@@ -270,6 +274,7 @@ int qvl_pack_bind(struct qvl_weights *w, const struct qvl_config *c, const struc
     }
     if (rc == 0)
         w->mapped_bytes += l.bytes;
+    *packed_bytes = l.bytes;
     qvl_mem_free(l.item);
     return rc;
 }

@@ -1,7 +1,7 @@
 /* packed.h - models with the text decoder's matrices in integer kinds: made once, kept in a file, mapped ever after.
  *
  * A packed file is a safetensors file. Each packed matrix is a U8 tensor [panels][units][bytes of a unit] (kernels/quant.h)
- * under its canonical name with ".q4" or ".q8" behind it; experts are stored one by one. Its metadata says which layout that
+ * under its canonical name with ".q4", ".q4m" or ".q8" behind it; experts are stored one by one. Its metadata says which layout that
  * is. The embedding table keeps its type, since single rows of it are looked up; the head is packed even when it is tied to it.
  *
  * Two files are made of this: one with the packed matrices alone, for the cache beside a checkpoint, and a whole one, which
@@ -22,6 +22,8 @@ struct qvl_pack_options {
     enum qvl_dtype text; /* QVL_DT_Q4 or QVL_DT_Q8 */
     enum qvl_dtype head; /* the same, or QVL_DT_UNKNOWN: the head is not packed */
     int decoded_table;   /* read from a file: the embedding's numbers were blocks, which no logits are computed from (refine.h) */
+    int keep;            /* text Q4: quantised matrices whose codes have more than 4 bits become q8 instead of losing them. Those
+                            with codes of up to 4 bits become q4 or q4m in any case */
 };
 
 /* One packing: what it works on, what with, and how it is watched from outside. */
@@ -44,7 +46,8 @@ struct qvl_packing {
     double rms_error;      /* relative root mean square error of their weights, by importance where there is one */
 };
 
-/* Bytes of all packed matrices and, when whole, of everything else. */
+/* Bytes of all packed matrices and, when whole, of everything else. w = NULL: as if nothing were quantised before; otherwise
+ * the scales of quantised matrices are read. */
 int qvl_pack_bytes(const struct qvl_weights *w, const struct qvl_config *c, const struct qvl_pack_options *o, int whole,
                    uint64_t *bytes, qvl_err *err);
 /* The part of w->mapped_bytes that packing makes superfluous. */
@@ -58,9 +61,9 @@ int qvl_pack_write(const char *path, const struct qvl_tensor_meta *meta, size_t 
 int qvl_pack_memory(struct qvl_pages *pages, struct qvl_packing *p, qvl_err *err);
 
 /* Points the text matrices of w at those of a packed file. Fails, and leaves w alone, when one is missing or has another
- * shape. */
+ * shape. *packed_bytes: what they take. */
 int qvl_pack_bind(struct qvl_weights *w, const struct qvl_config *c, const struct qvl_pack_options *o, const struct qvl_tensors *t,
-                  qvl_err *err);
+                  uint64_t *packed_bytes, qvl_err *err);
 
 /* A whole packed file as tensors in canonical names for qvl_weights_bind; *o says what is packed, *packed_bytes how much that is.
  * *views borrows from `file`. Files that are not packed leave *views NULL. */

@@ -89,6 +89,8 @@ int qvl_pack_write(const char *path, const struct qvl_tensor_meta *meta, size_t 
     if (n_meta)
         memcpy(all + OWN, meta, n_meta * sizeof *meta);
     int rc = qvl_pack_collect(&l, &source, p->c, &p->o, p->whole, err);
+    if (rc == 0)
+        qvl_pack_choose(&l, &p->o);
     struct writer w = {.p = p, .l = &l};
     if (rc == 0 && (!(w.tensors = qvl_calloc(l.n, sizeof *w.tensors)) || !(names = qvl_calloc(l.n, sizeof *names))))
         rc = qvl_fail_nomem(err, l.n * (sizeof *w.tensors + sizeof *names), "the list of tensors");
@@ -166,7 +168,10 @@ static int view(struct qvl_tensors *set, const struct qvl_pack_item *it, char *k
     memcpy(kept, it->name, QVL_PACK_NAME);
     t.name = kept;
     t.type = it->type;
-    t.type_name = it->type == QVL_DT_Q4 ? "Q4" : it->type == QVL_DT_Q8 ? "Q8" : qvl_dtype_name(it->type);
+    t.type_name = it->type == QVL_DT_Q4    ? "Q4"
+                  : it->type == QVL_DT_Q4M ? "Q4M"
+                  : it->type == QVL_DT_Q8  ? "Q8"
+                                           : qvl_dtype_name(it->type);
     t.rank = 2;
     t.shape[0] = it->n_out;
     t.shape[1] = it->n_in;
@@ -218,6 +223,7 @@ int qvl_pack_views(struct qvl_tensors **views, struct qvl_pack_options *o, uint6
         return 0;
     QVL_TRY(read_meta(o, file, err));
     QVL_TRY_DONE(qvl_pack_collect(&l, NULL, c, o, 0, err));
+    qvl_pack_as_stored(&l, file);
     QVL_TRY_DONE(qvl_tensors_new(&set, qvl_tensors_path(file), err));
     QVL_TRY_DONE(qvl_tensors_list_files(set, file, err));
     QVL_TRY_DONE(qvl_tensors_reserve(set, 1 + l.n + qvl_tensors_count(file), err));

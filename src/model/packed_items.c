@@ -19,9 +19,10 @@ struct walk {
     qvl_err *err;
 };
 
-const char *qvl_pack_kind(enum qvl_dtype t) { return t == QVL_DT_Q4 ? "q4" : t == QVL_DT_Q8 ? "q8" : "bf16"; }
-
-static size_t unit_bytes(enum qvl_dtype t) { return t == QVL_DT_Q4 ? QVL_Q4_UNIT_BYTES : QVL_Q8_UNIT_BYTES; }
+const char *qvl_pack_kind(enum qvl_dtype t)
+{
+    return t == QVL_DT_Q4 ? "q4" : t == QVL_DT_Q4M ? "q4m" : t == QVL_DT_Q8 ? "q8" : "bf16";
+}
 
 size_t qvl_pack_rows_bytes(const struct qvl_pack_item *it, int64_t rows)
 {
@@ -42,7 +43,7 @@ void qvl_pack_shape(struct qvl_pack_item *it)
         return;
     it->shape[0] = (it->n_out + QVL_PANEL_ROWS - 1) / QVL_PANEL_ROWS;
     it->shape[1] = (it->n_in + QVL_UNIT_INPUTS - 1) / QVL_UNIT_INPUTS;
-    it->shape[2] = (int64_t)unit_bytes(it->type);
+    it->shape[2] = (int64_t)qvl_quant_panel_bytes(it->type, QVL_UNIT_INPUTS); /* q4m: those of a panel, shared out */
 }
 
 /* Takes the item into the list; without memory for a list it is only counted. */
@@ -179,6 +180,47 @@ int qvl_pack_collect(struct qvl_pack_list *l, struct qvl_weights *w, const struc
     return walk_all(&k, w, whole);
 }
 
+static void set_kind(struct qvl_pack_list *l, struct qvl_pack_item *it, enum qvl_dtype type)
+{
+    l->bytes -= it->bytes;
+    l->packed_bytes -= it->bytes;
+    it->type = type;
+    qvl_pack_shape(it);
+    l->bytes += it->bytes;
+    l->packed_bytes += it->bytes;
+}
+
+void qvl_pack_choose(struct qvl_pack_list *l, const struct qvl_pack_options *o)
+{
+    for (size_t i = 0; i < l->n_packed; i++) {
+        struct qvl_pack_item *it = &l->item[i];
+        int exact;
+        if (it->type != QVL_DT_Q4 || !qvl_dtype_is_foreign(it->mat->type) || qvl_convert_q4_can(it->mat, &exact))
+            continue;
+        if (qvl_convert_q4m_can(it->mat))
+            set_kind(l, it, QVL_DT_Q4M);
+        else if (o->keep)
+            set_kind(l, it, QVL_DT_Q8);
+    }
+}
+
+void qvl_pack_as_stored(struct qvl_pack_list *l, const struct qvl_tensors *file)
+{
+    static const enum qvl_dtype others[] = {QVL_DT_Q4M, QVL_DT_Q8};
+    for (size_t i = 0; i < l->n_packed; i++) {
+        struct qvl_pack_item *it = &l->item[i];
+        char name[QVL_PACK_FILE_NAME];
+        qvl_pack_tensor(it, name);
+        for (size_t k = 0; k < QVL_COUNT(others) && it->type == QVL_DT_Q4 && !qvl_tensors_find(file, name); k++) {
+            struct qvl_pack_item other = *it;
+            other.type = others[k];
+            qvl_pack_tensor(&other, name);
+            if (qvl_tensors_find(file, name))
+                set_kind(l, it, others[k]);
+        }
+    }
+}
+
 struct qvl_tensor qvl_pack_tensor(const struct qvl_pack_item *it, char *name)
 {
     int packed = qvl_pack_is(it->type), blocks = qvl_dtype_is_ggml(it->type);
@@ -196,6 +238,8 @@ int qvl_pack_bytes(const struct qvl_weights *w, const struct qvl_config *c, cons
     struct qvl_pack_list l;
     struct qvl_weights seen = w ? *w : (struct qvl_weights){0}; /* the walk hands out places to write to; here they are only read */
     int rc = qvl_pack_collect(&l, w ? &seen : NULL, c, o, whole, err);
+    if (rc == 0 && w)
+        qvl_pack_choose(&l, o);
     *bytes = rc ? 0 : l.bytes;
     qvl_mem_free(l.item);
     return rc;

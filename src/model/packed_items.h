@@ -30,12 +30,16 @@ struct qvl_pack_list {
 /* Bytes of rows as they are stored; of whole panels where the matrix is packed. */
 size_t qvl_pack_rows_bytes(const struct qvl_pack_item *it, int64_t rows);
 
-static inline int qvl_pack_is(enum qvl_dtype t) { return t == QVL_DT_Q4 || t == QVL_DT_Q8; }
+static inline int qvl_pack_is(enum qvl_dtype t) { return qvl_dtype_is_packed(t); }
 
 /* The list in a fixed order. w may be NULL when only names and packed shapes matter (then whole = 0). Release `item` with
  * qvl_mem_free, also after a failure. */
 int qvl_pack_collect(struct qvl_pack_list *l, struct qvl_weights *w, const struct qvl_config *c, const struct qvl_pack_options *o,
                      int whole, qvl_err *err);
+/* For packing: the kind of each matrix by what it is made from (see qvl_pack_options.keep). Reads the scales of quantised ones. */
+void qvl_pack_choose(struct qvl_pack_list *l, const struct qvl_pack_options *o);
+/* For reading: the kind of each matrix as the file has it. */
+void qvl_pack_as_stored(struct qvl_pack_list *l, const struct qvl_tensors *file);
 /* Bytes and shape of a matrix from its type and size. */
 void qvl_pack_shape(struct qvl_pack_item *it);
 /* The tensor of a file; name[QVL_PACK_FILE_NAME] keeps its name. */

@@ -267,10 +267,15 @@ static void integer_weights_lose_nothing_where_that_is_possible(void **state)
     e = pack_error(MODELS "sharded-bf16", DATA "shared", QVL_PRECISION_Q4);
     if (!(e == 0))
         fail_msg("f32 scales: %g", e);
-    /* Zero points, or shorter blocks: quantised again. */
+    /* Zero points: the codes stay. Scale and minimum are rounded to f16, each by at most 2^-12 of 15 steps, and codes of a uniform
+     * spread have a root mean square of 4.6 steps around their mean. */
     e = pack_error(MODELS "untied-f32", DATA "asym", QVL_PRECISION_Q4);
-    if (!(e > 1e-3 && e < 0.15))
+    if (!(e > 1e-5 && e < 30 * 0x1p-12 / 4.6))
         fail_msg("zero points: %g", e);
+    /* Shorter blocks: quantised again. */
+    e = pack_error(MODELS "untied-f32", DATA "fused", QVL_PRECISION_Q4);
+    if (!(e > 1e-3 && e < 0.15))
+        fail_msg("blocks of 16: %g", e);
     e = pack_error(MODELS "untied-f32", DATA "asym", QVL_PRECISION_Q8);
     if (!(e > 1e-4 && e < 0.01))
         fail_msg("zero points in q8: %g", e);
@@ -285,8 +290,8 @@ static void large_decoders_choose_their_kind(void **state)
         const char *base, *text;
         qvl_precision want;
     } cases[] = {{MODELS "sharded-bf16", DATA "shared", QVL_PRECISION_Q4}, {MODELS "taps-f16", DATA "f16", QVL_PRECISION_Q4},
-                 {MODELS "untied-f32", DATA "asym", QVL_PRECISION_Q8},     {MODELS "untied-f32", DATA "fused", QVL_PRECISION_Q8},
-                 {MODELS "taps-f16", DATA "float", QVL_PRECISION_AUTO},    {MODELS "untied-f32", DATA "mixed", QVL_PRECISION_Q8}};
+                 {MODELS "untied-f32", DATA "asym", QVL_PRECISION_Q4},     {MODELS "untied-f32", DATA "fused", QVL_PRECISION_Q8},
+                 {MODELS "taps-f16", DATA "float", QVL_PRECISION_AUTO},    {MODELS "untied-f32", DATA "mixed", QVL_PRECISION_Q4}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct qvl_model m = {0};
