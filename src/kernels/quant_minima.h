@@ -1,5 +1,6 @@
-/* quant_minima.h - what the minima of a q4m matrix add to a product. Included by each level behind its vector type (see
- * quant_group.h), with
+/* quant_minima.h - what the minima of a q4m matrix add to a product, written once for all levels.
+ *
+ * The file that includes it defines, beside what quant_group.h asks for:
  *   qv_fma(a, b, c)   a*b + c, rounded once
  *   qv_half(p)        QV_LANES f16 numbers at p as f32 */
 #ifndef QVL_KERNELS_QUANT_MINIMA_H
