@@ -36,6 +36,28 @@ static void files_that_run(void **state)
     run_free(&r);
 }
 
+/* A folder that qvl pack made is a model like any other. */
+static void from_a_packed_folder(void **state)
+{
+    char packed[600], text[640];
+    (void)state;
+    snprintf(packed, sizeof packed, "%s/packed", dir);
+    snprintf(text, sizeof text, "%s/p-F32.gguf", dir);
+    struct run r = RUN(NULL, "pack", MODEL, "-o", packed, "--precision", "q8");
+    expect_status(&r, 0);
+    run_free(&r);
+    char prefix[600];
+    snprintf(prefix, sizeof prefix, "%s/p", dir);
+    r = RUN(NULL, "export", packed, "--gguf", "-o", prefix, "--type", "f32");
+    expect_status(&r, 0);
+    assert_null(strstr(r.err, "p-F32.gguf: 17 MB, relative error")); /* f32 holds what the packed weights stand for */
+    run_free(&r);
+    r = RUN(NULL, "run", text, "--image", EXAMPLES "two-shapes.png", "-p", example_prompt("two-shapes", 0), "--greedy", "--quiet");
+    expect_status(&r, 0);
+    expect_contains(r.out, example_answer("two-shapes", 0));
+    run_free(&r);
+}
+
 static void as_json(void **state)
 {
     (void)state;
@@ -73,6 +95,7 @@ static void refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(files_that_run), cmocka_unit_test(as_json), cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(files_that_run), cmocka_unit_test(from_a_packed_folder), cmocka_unit_test(as_json),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
