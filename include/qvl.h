@@ -342,7 +342,7 @@ typedef struct qvl_bench_params {
     size_t struct_size;
     const char *path;       /* model folder, or NULL: random weights of `shape` */
     const char *shape;      /* "2b", "4b", "8b", "32b" */
-    qvl_precision precision;
+    qvl_precision precision; /* AUTO: what qvl_model_open would choose; of a shape: q4 */
     const char *cpu;
     uint32_t n_threads;
     /* Lists, at most 16 long, not copied. NULL = the default in brackets; a list of length 0 with a non-NULL pointer = none. */

@@ -373,6 +373,12 @@ static int pack_vision(struct bench *b, struct qvl_pages *pages, struct qvl_weig
     return rc;
 }
 
+/* What a model of that size would run in; f32 arithmetic uses the bf16 numbers of a checkpoint. */
+static enum qvl_dtype shape_type(qvl_precision p)
+{
+    return p == QVL_PRECISION_Q4 || p == QVL_PRECISION_AUTO ? QVL_DT_Q4 : p == QVL_PRECISION_Q8 ? QVL_DT_Q8 : QVL_DT_BF16;
+}
+
 static int with_shape(struct bench *b, qvl_err *err)
 {
     struct qvl_config config;
@@ -382,7 +388,7 @@ static int with_shape(struct bench *b, qvl_err *err)
     QVL_TRY(qvl_cpu_level_parse(&level, b->p.cpu, err));
     QVL_TRY(qvl_config_shape(&config, b->p.shape, err));
     double start = qvl_now_ms();
-    enum qvl_dtype type = b->p.precision == QVL_PRECISION_Q4 ? QVL_DT_Q4 : b->p.precision == QVL_PRECISION_Q8 ? QVL_DT_Q8 : QVL_DT_BF16;
+    enum qvl_dtype type = shape_type(b->p.precision);
     int rc = qvl_weights_random(&weights, &config, type, err);
     if (rc == 0) {
         b->kernels = qvl_kernels_get(level);
