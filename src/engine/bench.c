@@ -310,8 +310,11 @@ static int bench_vision(struct bench *b, uint32_t w, uint32_t h, qvl_err *err)
         return rc;
     double ms = median(&times, &spread);
     snprintf(what, sizeof what, "%ux%u, %s", w, h, b->vision_q8 ? "q8" : b->vision == QVL_ARITH_F32 ? "f32" : "bf16");
-    row(b, "picture", what, ms / 1e3, "s", vision_flop(b, n_patch) / ms / 1e6 / b->gflops[b->vision],
-        b->vision ? "bf16 probe" : "f32 probe", spread);
+    if (b->vision_q8) /* integers in the blocks, bf16 beside them: a share of neither */
+        row(b, "picture", what, ms / 1e3, "s", NAN, "", spread);
+    else
+        row(b, "picture", what, ms / 1e3, "s", vision_flop(b, n_patch) / ms / 1e6 / b->gflops[b->vision],
+            b->vision ? "bf16 probe" : "f32 probe", spread);
     return 0;
 }
 

@@ -201,6 +201,9 @@ int qvl_model_pack_vision(struct qvl_model *m, const qvl_model_params *p, qvl_er
     QVL_TRY(qvl_pool_open(&pool, qvl_cpu_threads(), err));
     int rc = qvl_vision_quantise(&m->vision_pages, &m->weights.vision, &m->config.vision, m->kernels, pool, err);
     qvl_pool_close(&pool);
-    m->vision_q8 = rc == 0;
+    if (rc == 0) {
+        m->vision_q8 = 1;
+        m->weights.copied_bytes += qvl_vision_quant_bytes(&m->config.vision);
+    }
     return rc;
 }

@@ -317,6 +317,7 @@ static void gemm(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
                      .kb = native ? mk->kb_bf16 : mk->kb, .elem = native ? 2 : 4};
     char *own = (char *)s->mem + COUNTER_BYTES + p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->id;
     assert(s->bytes >= COUNTER_BYTES + p.x_bytes + (p.w_bytes + p.c_bytes) * (size_t)t->n);
+    assert(!op->x_rows || (op->x_rows->mr == mk->mr && op->x_rows->m == op->m && op->x_rows->kb == g.kb && op->x_rows->elem == g.elem));
     assert(!op->y_rows || (op->y_rows->mr && op->y_rows->m == op->m && op->y_rows->kb % mk->nr == 0));
     atomic_llong *next = s->mem;
     g.x = op->x_rows ? op->x_rows->mem : (char *)s->mem + COUNTER_BYTES;
