@@ -98,6 +98,8 @@ struct qvl_rows {
 /* Enough for every m up to this one. */
 size_t qvl_rows_bytes(const struct qvl_kernels *k, enum qvl_arith a, enum qvl_dtype weights, int64_t m, int64_t n);
 struct qvl_rows qvl_rows_view(const struct qvl_kernels *k, enum qvl_arith a, enum qvl_dtype weights, int64_t m, int64_t n, void *mem);
+/* Writes one row, x[n]; every row has to be written, by any member. */
+void qvl_rows_put(const struct qvl_rows *r, const struct qvl_kernels *k, int64_t row, const float *x);
 
 /* What happens to the elements of a product before they are stored. */
 enum qvl_then { QVL_THEN_NOTHING = 0, QVL_THEN_GELU_TANH, QVL_THEN_GELU_ERF };
@@ -111,7 +113,7 @@ struct qvl_matmul {
     int64_t m, y_stride, x_stride; /* strides in elements */
     int add;
     enum qvl_then then;            /* not with add, and not with q4 and q8 */
-    const struct qvl_rows *x_rows; /* instead of x: written by a product before */
+    const struct qvl_rows *x_rows; /* instead of x */
     const struct qvl_rows *y_rows; /* instead of y, not with add. Weights of integers go with rows for weights of integers */
 };
 size_t qvl_matmul_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t m, int64_t n_out, int64_t n_in, int n_threads);

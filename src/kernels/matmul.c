@@ -105,6 +105,21 @@ static void put_row(const struct qvl_rows *r, const struct qvl_kernels *k, int64
     }
 }
 
+void qvl_rows_put(const struct qvl_rows *r, const struct qvl_kernels *k, int64_t row, const float *x)
+{
+    if (!r->mr) {
+        memcpy((float *)r->mem + row * r->n, x, (size_t)r->n * sizeof *x);
+        return;
+    }
+    for (int64_t k0 = 0; k0 < r->n; k0 += r->kb)
+        put_row(r, k, row, k0, x + k0, min_i64(r->kb, r->n - k0));
+    if (row == r->m - 1) /* missing tokens of the last tile */
+        for (int64_t k0 = 0; k0 < r->n; k0 += r->kb) {
+            char *tile = (char *)r->mem + (size_t)((k0 / r->kb * r->tiles + row / r->mr) * r->mr * r->kb) * r->elem;
+            memset(tile + (size_t)((row % r->mr + 1) * r->kb) * r->elem, 0, (size_t)((r->mr - 1 - row % r->mr) * r->kb) * r->elem);
+        }
+}
+
 /* ------------------------------------------------------------------ sizes */
 
 struct plan {

@@ -36,7 +36,8 @@ struct run {
     int stop;             /* written by member 0 between barriers */
     /* work memory, shared by the team */
     float *x, *q, *att;   /* [n_patch][C]; q and att: [n_seg][C] */
-    float *h;             /* [chunk][C] */
+    void *normed;         /* rows for qkv and fc1: [chunk][C] or, in the mergers, [chunk/merge^2][merge^2*C] */
+    float *row;           /* [threads][merge^2*C]: a member's row on its way there */
     float *wide;          /* [chunk][3C] */
     void *mid;            /* rows between fc1 and fc2: [chunk][d_ff] or, in the mergers, [chunk/merge^2][merge^2*C] */
     float *cs, *sn;       /* [n_seg][d_head/2]: the rotation of each patch */
@@ -52,21 +53,29 @@ static int64_t chunk_rows(const struct qvl_vision_config *c, int64_t n_patch)
     return rows < n_patch ? rows : n_patch;
 }
 
-/* Of the rows between fc1 and fc2 in a chunk. */
-static size_t mid_bytes(const struct qvl_vision *v, int64_t chunk)
+static void larger(size_t *most, const struct qvl_vision *v, const struct qvl_mat *w, int64_t m)
+{
+    size_t b = qvl_rows_bytes(v->kernels, v->arith, w->type, m, w->n_in);
+    *most = b > *most ? b : *most;
+}
+
+/* Of the rows in front of qkv and fc1, and between fc1 and fc2, in a chunk. */
+static void rows_bytes(const struct qvl_vision *v, int64_t chunk, size_t *normed, size_t *mid)
 {
     const struct qvl_vision_config *c = v->config;
     const struct qvl_vision_weights *w = v->weights;
-    int64_t unit = (int64_t)c->merge * c->merge;
-    size_t most = 0;
-    for (int i = 0; i < c->depth + c->n_tap + 1; i++) {
-        const struct qvl_mat *fc2 = i < c->depth             ? &w->blocks[i].fc2
-                                    : i < c->depth + c->n_tap ? &w->tap[i - c->depth].fc2
-                                                              : &w->merger.fc2;
-        size_t b = qvl_rows_bytes(v->kernels, v->arith, fc2->type, i < c->depth ? chunk : chunk / unit, fc2->n_in);
-        most = b > most ? b : most;
+    int64_t merged = chunk / ((int64_t)c->merge * c->merge);
+    *normed = *mid = 0;
+    for (int i = 0; i < c->depth; i++) {
+        larger(normed, v, &w->blocks[i].qkv, chunk);
+        larger(normed, v, &w->blocks[i].fc1, chunk);
+        larger(mid, v, &w->blocks[i].fc2, chunk);
     }
-    return most;
+    for (int k = -1; k < c->n_tap; k++) {
+        const struct qvl_merger_weights *m = k < 0 ? &w->merger : &w->tap[k];
+        larger(normed, v, &m->fc1, merged);
+        larger(mid, v, &m->fc2, merged);
+    }
 }
 
 static size_t scratch_bytes(const struct qvl_vision *v, int64_t n_seg, int64_t chunk, int n_elem, int n_threads)
@@ -101,9 +110,12 @@ static void layout(struct run *r, struct qvl_arena *a, const struct qvl_vision *
     r->x = qvl_arena_take(a, (size_t)n_patch, C * sizeof(float));
     r->q = qvl_arena_take(a, (size_t)n_seg, C * sizeof(float));
     r->att = qvl_arena_take(a, (size_t)n_seg, C * sizeof(float));
-    r->h = qvl_arena_take(a, (size_t)r->chunk, C * sizeof(float));
+    size_t normed, mid;
+    rows_bytes(v, r->chunk, &normed, &mid);
+    r->normed = qvl_arena_take(a, normed, 1);
+    r->row = qvl_arena_take(a, (size_t)n_threads, (size_t)(c->merge * c->merge) * C * sizeof(float));
     r->wide = qvl_arena_take(a, (size_t)r->chunk, 3 * C * sizeof(float));
-    r->mid = qvl_arena_take(a, mid_bytes(v, r->chunk), 1);
+    r->mid = qvl_arena_take(a, mid, 1);
     r->cs = qvl_arena_take(a, (size_t)n_seg, (size_t)(hd / 2) * sizeof(float));
     r->sn = qvl_arena_take(a, (size_t)n_seg, (size_t)(hd / 2) * sizeof(float));
     r->side_cs = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
@@ -224,14 +236,24 @@ static void rotate_and_store(const struct run *r, const struct qvl_team *t, floa
     }
 }
 
-static void norm_rows(const struct run *r, const struct qvl_team *t, float *y, const float *x, int64_t m, int64_t n,
-                      const struct qvl_norm_weights *w)
+/* Rows for the layer `next`: each is `parts` vectors of x side by side, of which each is normed. */
+static struct qvl_rows norm_rows(const struct run *r, const struct qvl_team *t, const struct qvl_mat *next, const float *x, int64_t m,
+                                 int parts, const struct qvl_norm_weights *w)
 {
+    const struct qvl_vision_config *c = r->v->config;
+    const struct qvl_kernels *k = r->v->kernels;
+    const struct qvl_rows to = qvl_rows_view(k, r->v->arith, next->type, m, next->n_in, r->normed);
+    const int64_t n = next->n_in / parts;
+    float *row = r->row + (int64_t)t->id * c->merge * c->merge * c->d_model;
     int64_t lo, hi;
-    qvl_team_share(t, m, 1, &lo, &hi);
-    for (int64_t i = lo; i < hi; i++)
-        r->v->kernels->layernorm(y + i * n, x + i * n, w->w, w->b, n, LN_EPS);
+    qvl_team_share(t, m, to.mr ? to.mr : 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++) {
+        for (int p = 0; p < parts; p++)
+            k->layernorm(row + p * n, x + (i * parts + p) * n, w->w, w->b, n, LN_EPS);
+        qvl_rows_put(&to, k, i, row);
+    }
     qvl_team_barrier(t);
+    return to;
 }
 
 /* x of one temporal step += proj(attention(LN1 x)) */
@@ -242,8 +264,10 @@ static void attention_half(const struct run *r, const struct qvl_team *t, const 
     int hd = c->d_model / c->n_head;
     for (int64_t at = 0; at < r->n_seg; at += r->chunk) {
         int64_t m = r->n_seg - at < r->chunk ? r->n_seg - at : r->chunk;
-        norm_rows(r, t, r->h, x + at * C, m, C, &b->norm1);
-        matmul(r, t, r->wide, 3 * C, r->h, C, m, &b->qkv, b->qkv_b, 0);
+        const struct qvl_rows in = norm_rows(r, t, &b->qkv, x + at * C, m, 1, &b->norm1);
+        struct qvl_matmul op = {.y = r->wide, .x_rows = &in, .w = &b->qkv, .bias = b->qkv_b, .m = m, .y_stride = 3 * C};
+        qvl_matmul(t, r->v->kernels, r->v->arith, &op, &r->scratch);
+        qvl_team_barrier(t);
         rotate_and_store(r, t, r->wide, at, m);
     }
     qvl_team_barrier(t);
@@ -258,14 +282,14 @@ static void attention_half(const struct run *r, const struct qvl_team *t, const 
     }
 }
 
-/* y = fc2(then(fc1(x))) of m rows, y += when add; what is between stays in the form that fc2 reads. */
-static void two_layers(const struct run *r, const struct qvl_team *t, float *y, const float *x, int64_t m, const struct two *w,
+/* y = fc2(then(fc1(x))), y += when add; what is between stays in the form that fc2 reads. */
+static void two_layers(const struct run *r, const struct qvl_team *t, float *y, const struct qvl_rows *x, const struct two *w,
                        enum qvl_then then, int add)
 {
     const struct qvl_vision *v = r->v;
-    const struct qvl_rows mid = qvl_rows_view(v->kernels, v->arith, w->fc2->type, m, w->fc2->n_in, r->mid);
-    struct qvl_matmul first = {.y_rows = &mid, .x = x, .w = w->fc1, .bias = w->b1, .m = m, .x_stride = w->fc1->n_in, .then = then},
-                      second = {.y = y, .x_rows = &mid, .w = w->fc2, .bias = w->b2, .m = m, .y_stride = w->fc2->n_out, .add = add};
+    const struct qvl_rows mid = qvl_rows_view(v->kernels, v->arith, w->fc2->type, x->m, w->fc2->n_in, r->mid);
+    struct qvl_matmul first = {.y_rows = &mid, .x_rows = x, .w = w->fc1, .bias = w->b1, .m = x->m, .then = then},
+                      second = {.y = y, .x_rows = &mid, .w = w->fc2, .bias = w->b2, .m = x->m, .y_stride = w->fc2->n_out, .add = add};
     qvl_matmul(t, v->kernels, v->arith, &first, &r->scratch);
     qvl_team_barrier(t);
     qvl_matmul(t, v->kernels, v->arith, &second, &r->scratch);
@@ -280,8 +304,8 @@ static void mlp_half(const struct run *r, const struct qvl_team *t, const struct
     int64_t C = c->d_model;
     for (int64_t at = 0; at < r->p->n_patch; at += r->chunk) {
         int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk;
-        norm_rows(r, t, r->h, r->x + at * C, m, C, &b->norm2);
-        two_layers(r, t, r->x + at * C, r->h, m, &w, c->act_tanh ? QVL_THEN_GELU_TANH : QVL_THEN_GELU_ERF, 1);
+        const struct qvl_rows in = norm_rows(r, t, &b->fc1, r->x + at * C, m, 1, &b->norm2);
+        two_layers(r, t, r->x + at * C, &in, &w, c->act_tanh ? QVL_THEN_GELU_TANH : QVL_THEN_GELU_ERF, 1);
     }
 }
 
@@ -291,14 +315,11 @@ static void merge(const struct run *r, const struct qvl_team *t, const struct qv
 {
     const struct qvl_vision_config *c = r->v->config;
     const struct two layers = {&w->fc1, &w->fc2, w->fc1_b, w->fc2_b};
-    int64_t C = c->d_model, unit = (int64_t)c->merge * c->merge, M = unit * C;
+    int64_t C = c->d_model, unit = (int64_t)c->merge * c->merge;
     for (int64_t at = 0; at < r->p->n_patch; at += r->chunk) {
-        int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk, rows = m / unit;
-        if (norm_before)
-            norm_rows(r, t, r->h, r->x + at * C, m, C, &w->norm);
-        else
-            norm_rows(r, t, r->h, r->x + at * C, rows, M, &w->norm);
-        two_layers(r, t, out + at / unit * c->d_out, r->h, rows, &layers, QVL_THEN_GELU_ERF, 0);
+        int64_t m = r->p->n_patch - at < r->chunk ? r->p->n_patch - at : r->chunk;
+        const struct qvl_rows in = norm_rows(r, t, &w->fc1, r->x + at * C, m / unit, norm_before ? (int)unit : 1, &w->norm);
+        two_layers(r, t, out + at / unit * c->d_out, &in, &layers, QVL_THEN_GELU_ERF, 0);
     }
 }
 

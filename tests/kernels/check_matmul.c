@@ -211,7 +211,13 @@ static void two_layers(struct check *c, enum qvl_dtype type, enum qvl_arith arit
     if (then == QVL_THEN_GELU_ERF)
         c->k->gelu_erf(mid, m * n_mid);
     multiply(c->k, arith, &second, 2);
+    struct guarded in_mem = guard_open(qvl_rows_bytes(c->k, arith, type, m, IN), 1, 0);
+    struct qvl_rows in = qvl_rows_view(c->k, arith, type, m, IN, in_mem.p);
+    for (int64_t i = m - 1; i >= 0; i--)
+        qvl_rows_put(&in, c->k, i, x + i * IN);
     first.then = then;
+    first.x = NULL;
+    first.x_rows = &in;
     first.y_rows = &rows;
     second.x_rows = &rows;
     second.x = NULL;
@@ -227,6 +233,7 @@ static void two_layers(struct check *c, enum qvl_dtype type, enum qvl_arith arit
     expect(c, !memcmp(direct, mid, (size_t)(m * n_mid) * 4), "matmul m=%d then=%d: other bytes than one after the other", (int)m,
            (int)then);
     guard_close(c, &mem, "rows");
+    guard_close(c, &in_mem, "rows");
     qvl_mem_free(direct);
     qvl_mem_free(x);
     qvl_mem_free(mid);
