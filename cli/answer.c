@@ -167,18 +167,21 @@ void qvl_answer_tell(const struct qvl_answer *a, const qvl_model *m, const qvl_s
     const qvl_gen_params *g = &a->gen;
     qvl_model_info i = {.struct_size = sizeof i};
     char weights[32], kv[32];
+    const char *kv_type;
+    uint64_t kv_bytes;
     uint32_t total;
     unsigned threads = count_threads();
     if (!ui->verbose || qvl_model_get_info(m, &i, NULL) < 0)
         return;
     qvl_session_context(s, NULL, &total);
+    qvl_session_kv(s, &kv_type, &kv_bytes);
     int small = i.n_params < 1000000000;
     qvl_ui_note(ui, "model %s: %.3g %s parameters, %u layers, vision %u blocks, weights %s", i.name,
                 (double)i.n_params / (small ? 1e6 : 1e9), small ? "million" : "billion", i.n_layer, i.v_depth,
                 qvl_ui_bytes(weights, sizeof weights, i.weight_bytes + i.copied_bytes));
     qvl_ui_note(ui, "precision %s · cpu level %s · %u thread%s", i.precision, i.cpu, threads, threads == 1 ? "" : "s");
-    qvl_ui_note(ui, "context %u of at most %u tokens, %s of KV cache a token", total, i.max_context,
-                qvl_ui_bytes(kv, sizeof kv, i.kv_bytes_per_token));
+    qvl_ui_note(ui, "context %u of at most %u tokens, KV cache %s, %s a token", total, i.max_context, kv_type,
+                qvl_ui_bytes(kv, sizeof kv, kv_bytes));
     if (a->sampling)
         qvl_ui_note(ui, "sampling temperature %g, top-k %u, top-p %g, min-p %g, repetition %g, presence %g, frequency %g, seed %llu",
                     (double)g->temperature, g->top_k, (double)g->top_p, (double)g->min_p, (double)g->repetition_penalty,

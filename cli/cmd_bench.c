@@ -134,6 +134,7 @@ int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui)
     p.precision = qvl_precision_of(o->precision, p.precision);
     p.vision_precision = qvl_precision_of(o->vision_precision, p.vision_precision);
     p.cpu = o->cpu;
+    p.kv = qvl_kv_of(o->kv);
     p.n_threads = (uint32_t)o->threads;
     p.n_threads_vision = (uint32_t)o->threads_vision;
     p.n_decode = (uint32_t)o->bench_decode;

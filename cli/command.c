@@ -37,6 +37,15 @@ qvl_precision qvl_precision_of(const char *name, qvl_precision fallback)
     return QVL_PRECISION_AUTO;
 }
 
+qvl_kv_type qvl_kv_of(const char *name)
+{
+    return !name                       ? QVL_KV_AUTO
+           : strcmp(name, "f32") == 0  ? QVL_KV_F32
+           : strcmp(name, "bf16") == 0 ? QVL_KV_BF16
+           : strcmp(name, "int8") == 0 ? QVL_KV_INT8
+                                       : QVL_KV_AUTO;
+}
+
 const char *qvl_model_path(const struct qvl_options *o) { return o->args.n ? o->args.v[0] : o->env_model; }
 
 /* What the library found odd about the model, a line each. */
@@ -108,6 +117,7 @@ void qvl_session_options(qvl_session_params *p, const struct qvl_options *o)
     p->add_vision_id = o->add_vision_id;
     p->no_memory_check = o->no_memory_check;
     p->image_cache = o->image_cache;
+    p->kv = qvl_kv_of(o->kv);
 }
 
 static int read_failed(FILE *f, char *buf, const char *shown, const char *why, int status)

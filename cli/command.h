@@ -29,6 +29,8 @@ void qvl_session_options(qvl_session_params *p, const struct qvl_options *o);
 /* The model the command works on: its argument, else QVL_MODEL. */
 const char *qvl_model_path(const struct qvl_options *o);
 qvl_precision qvl_precision_of(const char *name, qvl_precision fallback);
+/* The same for --kv; NULL is auto. */
+qvl_kv_type qvl_kv_of(const char *name);
 
 /* Reads a file whole, "-" is standard input; NUL-terminated, release with free. Prints what fails. */
 int qvl_read_text(char **text, size_t *len, const char *path);

@@ -50,7 +50,7 @@ struct qvl_options {
     uint64_t max_tokens, top_k, seed, context, threads, threads_vision, min_pixels, max_pixels;
     double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
     int greedy, no_draft, add_vision_id, no_memory_check, json, quiet, verbose;
-    const char *alpha, *precision, *vision_precision, *mmproj, *model, *text, *vision, *cpu, *image_cache;
+    const char *alpha, *precision, *vision_precision, *mmproj, *model, *text, *vision, *cpu, *image_cache, *kv;
     int no_cache;
 
     const char *template_file, *tools; /* tokenize */

@@ -110,7 +110,7 @@ typedef struct qvl_model_info {
     const char *precision;         /* for example "vision f32 · text f32"; borrowed */
     uint64_t weight_bytes;         /* mapped from files */
     uint64_t copied_bytes;         /* converted into memory of our own */
-    uint64_t kv_bytes_per_token;
+    uint64_t kv_bytes_per_token;   /* of QVL_KV_AUTO; that of a session: qvl_session_kv */
     uint64_t n_params;
     uint32_t n_layer, d_model, n_head, n_kv, d_head, d_ff, n_vocab, n_expert;
     uint32_t v_depth, v_model, v_head;
@@ -195,6 +195,16 @@ QVL_API int qvl_render(const qvl_model *m, const char *json, size_t json_len, ch
 
 /* ---------------------------------------------------------------- session */
 
+/* How keys and values of past tokens are kept. f32 and bf16 are read as in the arithmetic of that name, whatever the model's
+ * own is. int8 has one scale for each key and each value: a little more than half the size of bf16, a quarter of f32, and
+ * results that do not depend on the kernel level. */
+typedef enum qvl_kv_type {
+    QVL_KV_AUTO = 0, /* int8 beside q4 weights, f32 in f32 arithmetic, else bf16 */
+    QVL_KV_F32 = 1,
+    QVL_KV_BF16 = 2,
+    QVL_KV_INT8 = 3
+} qvl_kv_type;
+
 typedef enum qvl_alpha { QVL_ALPHA_WHITE = 0, QVL_ALPHA_DROP = 1 } qvl_alpha;
 
 typedef struct qvl_session_params {
@@ -210,6 +220,7 @@ typedef struct qvl_session_params {
     const char *image_cache;    /* folder in which encoded pictures are kept for later sessions; NULL = none */
     uint64_t image_cache_bytes; /* what the folder may hold; 0 = 2 GiB */
     uint32_t n_threads_vision;  /* for encoding pictures; 0 = n_threads */
+    qvl_kv_type kv;             /* type of the KV cache */
 } qvl_session_params;
 
 QVL_API void qvl_session_params_default(qvl_session_params *p);
@@ -242,6 +253,8 @@ QVL_API int qvl_session_add(qvl_session *s, qvl_role role, const qvl_part *parts
 QVL_API int qvl_session_add_json(qvl_session *s, const char *json, size_t len, const char *base_dir, qvl_err *err);
 /* How many positions of the KV cache are filled, and how many there are. */
 QVL_API void qvl_session_context(const qvl_session *s, uint32_t *used, uint32_t *total);
+/* Type of the session's KV cache ("f32", "bf16", "int8"), and bytes that one position takes in it. */
+QVL_API void qvl_session_kv(const qvl_session *s, const char **type, uint64_t *bytes_per_token);
 /* Removes the last n messages. Their KV cache entries are given up when the next answer is generated. */
 QVL_API int qvl_session_pop(qvl_session *s, size_t n, qvl_err *err);
 /* Number of messages, the answers included. */
@@ -357,6 +370,7 @@ typedef struct qvl_bench_params {
     size_t n_images;               /* pairs */
     qvl_precision vision_precision; /* as in qvl_model_params */
     uint32_t n_threads_vision;     /* 0 = n_threads */
+    qvl_kv_type kv;                /* type of the KV cache */
 } qvl_bench_params;
 QVL_API void qvl_bench_params_default(qvl_bench_params *p);
 QVL_API int qvl_bench(const qvl_bench_params *p, qvl_bench_fn on_row, void *ud, qvl_err *err);

@@ -54,7 +54,7 @@ static size_t scratch_bytes(const struct qvl_decoder_params *p, int n_threads)
     int64_t D = c->d_model, Q = (int64_t)c->n_head * c->d_head, K = (int64_t)c->n_kv * c->d_head;
     const int64_t shape[][2] = {{Q, D}, {K, D}, {D, Q}, {c->d_ff, D}, {D, c->d_ff}, {c->n_vocab, D},
                                 {c->n_expert, D}, {c->d_ff_expert, D}, {D, c->d_ff_expert}};
-    size_t most = qvl_attention_scratch(k, p->arith, p->n_chunk, c->n_head, c->n_kv, c->d_head, p->n_ctx, n_threads);
+    size_t most = qvl_attention_scratch(k, p->kv, p->n_chunk, c->n_head, c->n_kv, c->d_head, p->n_ctx, n_threads);
     for (size_t i = 0; i < QVL_COUNT(shape); i++)
         for (int a = 0; a < 2 && shape[i][0] > 0 && shape[i][1] > 0; a++) { /* the router runs in f32 always */
             size_t b = qvl_matmul_scratch(k, (enum qvl_arith)a, p->n_chunk, shape[i][0], shape[i][1], n_threads);
@@ -94,7 +94,7 @@ static void layout(struct qvl_decoder *d, struct qvl_arena *a, int n_threads)
 
 static int kv_total(const struct qvl_decoder_params *p, size_t *one, size_t *total)
 {
-    *one = qvl_kv_bytes(p->arith, p->config->d_head, p->n_ctx);
+    *one = qvl_kv_bytes(p->kv, p->config->d_head, p->n_ctx);
     if (*one > SIZE_MAX / 4)
         return -1;
     *one = qvl_round_up(*one, QVL_ALIGN);
@@ -181,7 +181,7 @@ static void fill(void *ud, const struct qvl_team *t)
         for (int64_t pos = 0; pos < f->n_pos; pos++) {
             for (int j = 0; j < 2 * 256; j++)
                 value[j / 256][j % 256] = (float)(((uint64_t)(pos * 512 + j) * 2654435761u) >> 13 & 1023) / 512.0f - 1.0f;
-            qvl_kv_store(f->d->p.arith, &f->d->kv[i], pos, value[0], value[1]);
+            qvl_kv_store(f->d->p.kv, &f->d->kv[i], pos, value[0], value[1]);
         }
 }
 
@@ -278,7 +278,7 @@ static void rotate_and_store(const struct step *s, const struct qvl_team *t, con
             float *k = d->k + (i * c->n_kv + head) * hd;
             kn->rmsnorm(k, k, w->k_norm, hd, eps);
             kn->rope(k, d->cs + i * half, d->sn + i * half, hd);
-            qvl_kv_store(d->p.arith, &kv[head], s->from + i, k, d->v + (i * c->n_kv + head) * hd);
+            qvl_kv_store(d->p.kv, &kv[head], s->from + i, k, d->v + (i * c->n_kv + head) * hd);
         }
     qvl_team_barrier(t);
 }
@@ -296,7 +296,7 @@ static void attention(const struct step *s, const struct qvl_team *t, const stru
     struct qvl_attention op = {.out = d->att, .q = d->q, .kv = kv, .n_tok = s->n, .out_stride = Q, .q_stride = Q,
                                .n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->d_head, .causal = 1, .first = s->from,
                                .n_key = s->from + s->n, .scale = 1.0f / sqrtf((float)c->d_head)};
-    qvl_attention(t, d->p.kernels, d->p.arith, &op, &d->scratch);
+    qvl_attention(t, d->p.kernels, d->p.kv, &op, &d->scratch);
     qvl_team_barrier(t);
     matmul(d, t, d->x, d->att, s->n, &w->o, 1);
 }

@@ -16,6 +16,7 @@ struct qvl_decoder_params {
     const struct qvl_text_weights *weights;
     const struct qvl_kernels *kernels;
     enum qvl_arith arith;
+    enum qvl_kv_type kv;
     int64_t n_ctx;    /* positions in the KV cache */
     int64_t n_chunk;  /* most tokens in one step */
     struct qvl_pool *pool;

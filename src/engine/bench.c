@@ -28,6 +28,7 @@ struct bench {
     const struct qvl_weights *weights;
     const struct qvl_kernels *kernels;
     enum qvl_arith text, vision;
+    enum qvl_kv_type kv;
     struct qvl_pool *pool, *vision_pool; /* may be the same */
     int vision_q8;
     double read_gbs, gflops[2], int8_gops; /* of the last probe; gflops by qvl_arith */
@@ -120,6 +121,19 @@ static const char *text_kind(const struct bench *b)
     return t == QVL_DT_Q4 ? "q4" : t == QVL_DT_Q8 ? "q8" : b->text == QVL_ARITH_F32 ? "f32" : "bf16";
 }
 
+/* "q4, kv bf16" */
+static const char *text_kinds(char *buf, size_t size, const struct bench *b)
+{
+    snprintf(buf, size, "%s, kv %s", text_kind(b), qvl_kv_name(b->kv));
+    return buf;
+}
+
+/* Operations a second that attention over the cache can have at best; an int8 cache multiplies 16 bits by 8, twice a byte. */
+static double attention_gops(const struct bench *b)
+{
+    return b->kv == QVL_KV_INT8 ? b->int8_gops / 2 : b->gflops[b->kv == QVL_KV_F32 ? QVL_ARITH_F32 : QVL_ARITH_BF16];
+}
+
 /* Seconds that the arithmetic of n tokens behind `depth` positions takes at the limits of the last probe, the head for one. */
 static double ideal_prefill(const struct bench *b, double n, double depth, const char **limit)
 {
@@ -127,8 +141,13 @@ static double ideal_prefill(const struct bench *b, double n, double depth, const
     int packed = *text_kind(b) == 'q';
     double linear = 2 * n * text_matrices(b, mat_elems) + 2 * mat_elems(&b->weights->text.head);
     double pairs = n * depth + n * (n + 1) / 2, peak = packed ? b->int8_gops : b->gflops[b->text];
-    *limit = packed ? "int8 and bf16 probes" : b->text ? "bf16 probe" : "f32 probe";
-    return linear / peak / 1e9 + attention_flop(pairs, c->n_layer, c->n_head, c->d_head) / b->gflops[b->text] / 1e9;
+    *limit = packed && b->kv == QVL_KV_INT8                   ? "int8 probe"
+             : packed && b->kv == QVL_KV_BF16                 ? "int8 and bf16 probes"
+             : packed                                         ? "int8 and f32 probes"
+             : b->kv != qvl_kv_type_of(b->text)   ? "arithmetic probes"
+             : b->text                                        ? "bf16 probe"
+                                                              : "f32 probe";
+    return linear / peak / 1e9 + attention_flop(pairs, c->n_layer, c->n_head, c->d_head) / attention_gops(b) / 1e9;
 }
 
 struct text_bench {
@@ -145,7 +164,7 @@ static int bench_prefill(struct text_bench *t, int64_t n, int64_t depth, qvl_err
     struct bench *b = t->b;
     struct times times = {.n = ROUNDS};
     const char *limit;
-    char what[64];
+    char what[96], kinds[24];
     double spread;
     probe_arithmetic(b);
     for (int round = 0; round < ROUNDS; round++) {
@@ -158,9 +177,9 @@ static int bench_prefill(struct text_bench *t, int64_t n, int64_t depth, qvl_err
     }
     double ms = median(&times, &spread), ideal = ideal_prefill(b, (double)n, (double)depth, &limit);
     if (depth)
-        snprintf(what, sizeof what, "%lld tokens behind %lld, %s", (long long)n, (long long)depth, text_kind(b));
+        snprintf(what, sizeof what, "%lld tokens behind %lld, %s", (long long)n, (long long)depth, text_kinds(kinds, sizeof kinds, b));
     else
-        snprintf(what, sizeof what, "%lld tokens, %s", (long long)n, text_kind(b));
+        snprintf(what, sizeof what, "%lld tokens, %s", (long long)n, text_kinds(kinds, sizeof kinds, b));
     row(b, "prefill", what, (double)n / ms * 1e3, "tok/s", ideal / ms * 1e3, limit, spread);
     return 0;
 }
@@ -185,11 +204,11 @@ static int bench_decode(struct text_bench *t, int64_t depth, double *ms, qvl_err
     const struct qvl_text_config *c = &b->config->text;
     double spread, positions = (double)depth + b->p.n_decode / 2.0;
     double bytes = text_matrices(b, mat_bytes) + mat_bytes(&b->weights->text.head) +
-                   (double)qvl_kv_bytes(b->text, c->d_head, 16) / 16 * 2 * c->n_layer * c->n_kv * positions;
-    char what[64];
+                   (double)qvl_kv_token_bytes(c, b->kv) * positions;
+    char what[96], kinds[24];
     b->read_gbs = qvl_probe_read_gbs(b->pool, b->kernels);
     QVL_TRY(time_steps(t, 1, depth, ms, &spread, err));
-    snprintf(what, sizeof what, "at %lld positions, %s", (long long)depth, text_kind(b));
+    snprintf(what, sizeof what, "at %lld positions, %s", (long long)depth, text_kinds(kinds, sizeof kinds, b));
     row(b, "decode", what, 1e3 / *ms, "tok/s", bytes / *ms / 1e6 / b->read_gbs, "read probe", spread);
     return 0;
 }
@@ -247,7 +266,7 @@ static int bench_text(struct bench *b, qvl_err *err)
     n_ctx = n_ctx < c->max_positions ? n_ctx : c->max_positions;
     filled = filled > depth ? filled : depth;
     filled = filled < n_ctx ? filled : n_ctx;
-    struct qvl_decoder_params dp = {.config = c, .weights = &b->weights->text, .kernels = b->kernels, .arith = b->text,
+    struct qvl_decoder_params dp = {.config = c, .weights = &b->weights->text, .kernels = b->kernels, .arith = b->text, .kv = b->kv,
                                     .n_ctx = n_ctx, .n_chunk = t.n_chunk, .pool = b->pool};
     size_t n_logits = (size_t)c->n_vocab * (size_t)most_rows;
     t.logits = qvl_alloc(n_logits, sizeof *t.logits);
@@ -356,6 +375,7 @@ static int with_model(struct bench *b, qvl_err *err)
     b->weights = &m->weights;
     b->kernels = m->kernels;
     b->text = m->arith_text;
+    b->kv = qvl_kv_choose(b->p.kv, b->text, m->kind);
     b->vision = m->arith_vision;
     b->vision_q8 = m->vision_q8;
     int rc = run(b, err);
@@ -398,6 +418,7 @@ static int with_shape(struct bench *b, qvl_err *err)
         b->text = b->vision = b->p.precision == QVL_PRECISION_F32 ? QVL_ARITH_F32 : QVL_ARITH_BF16;
         if (b->p.vision_precision != QVL_PRECISION_AUTO)
             b->vision = b->p.vision_precision == QVL_PRECISION_F32 ? QVL_ARITH_F32 : QVL_ARITH_BF16;
+        b->kv = qvl_kv_choose(b->p.kv, b->text, b->p.precision);
         b->config = &config;
         b->weights = &weights;
         row(b, "fill", b->p.shape, (qvl_now_ms() - start) / 1e3, "s", NAN, "", NAN);
@@ -429,6 +450,8 @@ int qvl_bench(const qvl_bench_params *params, qvl_bench_fn on_row, void *ud, qvl
         return qvl_fail(err, QVL_E_ARG, "qvl_bench: parameters are missing or struct_size is not set");
     qvl_bench_params_default(&b.p);
     memcpy(&b.p, params, params->struct_size < sizeof b.p ? params->struct_size : sizeof b.p);
+    if (b.p.kv < QVL_KV_AUTO || b.p.kv > QVL_KV_INT8)
+        return qvl_fail(err, QVL_E_ARG, "qvl_bench: kv type %d is unknown", (int)b.p.kv);
     if (!b.p.path == !b.p.shape)
         return qvl_fail(err, QVL_E_ARG, "qvl_bench: give either a model folder or a shape");
     b.p.n_decode = b.p.n_decode ? b.p.n_decode : DEFAULT_DECODE;

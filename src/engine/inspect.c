@@ -37,9 +37,9 @@
 #include "base/mem.h"
 #include "cpu/cpu.h"
 #include "engine/inspect_parts.h"
+#include "engine/internal.h"
 #include "formats/gguf.h"
 #include "formats/tensor_source.h"
-#include "kernels/kernels.h"
 #include "model/config.h"
 #include "model/gguf_model.h"
 #include "model/gguf_parts.h"
@@ -394,14 +394,15 @@ static void put_memory(struct builder *b, json_t *root, const struct qvl_config 
     const struct qvl_text_config *t = &c->text;
     int64_t context = t->max_positions < CONTEXT ? t->max_positions : CONTEXT;
     uint64_t heads = 2 * (uint64_t)t->n_layer * (uint64_t)t->n_kv; /* keys and values */
-    uint64_t kv = qvl_kv_bytes(QVL_ARITH_BF16, t->d_head, context) * heads, need = mapped + copied + kv;
+    uint64_t kv = qvl_kv_bytes(QVL_KV_BF16, t->d_head, context) * heads, need = mapped + copied + kv;
     struct qvl_memory m;
     json_t *o = child(b, root, "memory");
     qvl_memory_get(&m);
     put(b, o, "weights_mapped_bytes", number(mapped));
     put(b, o, "weights_copied_bytes", number(copied));
-    put(b, o, "kv_token_bf16_bytes", number(qvl_kv_bytes(QVL_ARITH_BF16, t->d_head, 16) / 16 * heads));
-    put(b, o, "kv_token_f32_bytes", number(qvl_kv_bytes(QVL_ARITH_F32, t->d_head, 16) / 16 * heads));
+    put(b, o, "kv_token_bf16_bytes", number(qvl_kv_token_bytes(t, QVL_KV_BF16)));
+    put(b, o, "kv_token_f32_bytes", number(qvl_kv_token_bytes(t, QVL_KV_F32)));
+    put(b, o, "kv_token_int8_bytes", number(qvl_kv_token_bytes(t, QVL_KV_INT8)));
     put(b, o, "context", json_integer(context));
     put(b, o, "kv_context_bytes", number(kv));
     put(b, o, "needed_bytes", number(need));

@@ -216,7 +216,7 @@ static void put_memory(struct builder *b, json_t *root, uint64_t weights, uint64
     int64_t layers = integer(d, "num_hidden_layers"), heads = integer(d, "num_key_value_heads"), size = integer(d, "head_size");
     int64_t limit = integer(model, "context_length"), context = limit && limit < CONTEXT ? limit : CONTEXT;
     int known = layers && layers <= 1024 && heads && heads <= 1024 && size && size <= 256;
-    uint64_t both = 2 * (uint64_t)layers * (uint64_t)heads, kv = known ? qvl_kv_bytes(QVL_ARITH_BF16, (int)size, context) * both : 0;
+    uint64_t both = 2 * (uint64_t)layers * (uint64_t)heads, kv = known ? qvl_kv_bytes(QVL_KV_BF16, (int)size, context) * both : 0;
     uint64_t q4 = weights / 16 * 9, q8 = weights / 16 * 17;
     struct qvl_memory m;
     json_t *o = json_object();
@@ -226,7 +226,7 @@ static void put_memory(struct builder *b, json_t *root, uint64_t weights, uint64
     put(b, o, "packed_q4_bytes", number(q4));
     put(b, o, "packed_q8_bytes", number(q8));
     if (known) {
-        put(b, o, "kv_token_bf16_bytes", number(qvl_kv_bytes(QVL_ARITH_BF16, (int)size, 16) / 16 * both));
+        put(b, o, "kv_token_bf16_bytes", number(qvl_kv_bytes(QVL_KV_BF16, (int)size, 16) / 16 * both));
         put(b, o, "context", json_integer(context));
         put(b, o, "kv_context_bytes", number(kv));
     }

@@ -150,6 +150,10 @@ int qvl_feature_cache_load(struct qvl_session *s, struct qvl_media *m);
 void qvl_feature_cache_store(struct qvl_session *s, const struct qvl_media *m);
 
 /* ---- session.c */
+/* What AUTO stands for; names; bytes of the whole cache for one position. */
+enum qvl_kv_type qvl_kv_choose(enum qvl_kv_type asked, enum qvl_arith text, qvl_precision weights);
+const char *qvl_kv_name(enum qvl_kv_type kv);
+uint64_t qvl_kv_token_bytes(const struct qvl_text_config *c, enum qvl_kv_type kv);
 int qvl_session_add_chat(struct qvl_session *s, struct qvl_chat *add, const char *base_dir, qvl_err *err);
 struct qvl_decoder_params qvl_decoder_params_of(const struct qvl_model *m, const struct qvl_session_params *p,
                                                 struct qvl_pool *pool);

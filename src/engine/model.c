@@ -300,7 +300,6 @@ int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err)
         return qvl_fail(err, QVL_E_ARG, "qvl_model_get_info: model or info is missing, or struct_size is not set");
     const struct qvl_text_config *t = &m->config.text;
     const struct qvl_vision_config *v = &m->config.vision;
-    size_t one = qvl_kv_bytes(m->arith_text, t->d_head, 16);
     qvl_model_info full = {
         .struct_size = info->struct_size,
         .name = m->name,
@@ -308,7 +307,7 @@ int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err)
         .precision = m->precision,
         .weight_bytes = m->weights.mapped_bytes,
         .copied_bytes = m->weights.copied_bytes,
-        .kv_bytes_per_token = (uint64_t)one / 16 * 2 * (uint64_t)t->n_layer * (uint64_t)t->n_kv,
+        .kv_bytes_per_token = qvl_kv_token_bytes(t, qvl_kv_choose(QVL_KV_AUTO, m->arith_text, m->kind)),
         .n_params = m->weights.n_params,
         .n_layer = (uint32_t)t->n_layer,
         .d_model = (uint32_t)t->d_model,

@@ -49,15 +49,43 @@ static int complete_params(qvl_session_params *p, const struct qvl_model *m, con
         p->max_pixels = m->config.image.max_pixels;
     if (p->alpha != QVL_ALPHA_WHITE && p->alpha != QVL_ALPHA_DROP)
         return qvl_fail(err, QVL_E_ARG, "alpha %d is unknown", (int)p->alpha);
+    if (p->kv < QVL_KV_AUTO || p->kv > QVL_KV_INT8)
+        return qvl_fail(err, QVL_E_ARG, "kv type %d is unknown", (int)p->kv);
+    p->kv = qvl_kv_choose(p->kv, m->arith_text, m->kind);
     p->no_memory_check |= m->no_memory_check;
     return 0;
+}
+
+/* Beside 4-bit weights the loss of an int8 cache disappears: less than a hundredth of their divergence (docs/perf-log.md). */
+enum qvl_kv_type qvl_kv_choose(enum qvl_kv_type asked, enum qvl_arith text, qvl_precision weights)
+{
+    return asked != QVL_KV_AUTO ? asked : weights == QVL_PRECISION_Q4 ? QVL_KV_INT8 : qvl_kv_type_of(text);
+}
+
+const char *qvl_kv_name(enum qvl_kv_type kv)
+{
+    return kv == QVL_KV_INT8 ? "int8" : kv == QVL_KV_BF16 ? "bf16" : kv == QVL_KV_F32 ? "f32" : "auto";
+}
+
+uint64_t qvl_kv_token_bytes(const struct qvl_text_config *c, enum qvl_kv_type kv)
+{
+    return qvl_kv_bytes(kv, c->d_head, 16) / 16 * 2 * (uint64_t)c->n_layer * (uint64_t)c->n_kv;
+}
+
+void qvl_session_kv(const qvl_session *s, const char **type, uint64_t *bytes_per_token)
+{
+    if (type)
+        *type = s ? qvl_kv_name(s->p.kv) : "";
+    if (bytes_per_token)
+        *bytes_per_token = s ? qvl_kv_token_bytes(&s->model->config.text, s->p.kv) : 0;
 }
 
 struct qvl_decoder_params qvl_decoder_params_of(const struct qvl_model *m, const struct qvl_session_params *p,
                                                 struct qvl_pool *pool)
 {
     return (struct qvl_decoder_params){.config = &m->config.text, .weights = &m->weights.text, .kernels = m->kernels,
-                                       .arith = m->arith_text, .n_ctx = p->n_ctx, .n_chunk = p->n_chunk, .pool = pool};
+                                       .arith = m->arith_text, .kv = p->kv,
+                                       .n_ctx = p->n_ctx, .n_chunk = p->n_chunk, .pool = pool};
 }
 
 int qvl_session_bytes(const qvl_model *m, const qvl_session_params *given, uint64_t *bytes, qvl_err *err)
@@ -87,9 +115,9 @@ static int check_memory(const struct qvl_model *m, const qvl_session_params *p, 
     uint64_t need = m->weights.mapped_bytes + work + (uint64_t)kv / p->n_ctx * counted;
     snprintf(what, sizeof what, "the model with a context of %u tokens", counted);
     return qvl_memory_check(need, what,
-                            m->arith_text == QVL_ARITH_F32
-                                ? "lower --context, or use --precision bf16 (half the KV cache)"
-                                : "lower --context or use a smaller model",
+                            p->kv == QVL_KV_F32    ? "lower --context, or use --precision bf16 (half the KV cache) or --kv int8 (a quarter)"
+                            : p->kv == QVL_KV_BF16 ? "lower --context, use --kv int8 (half the KV cache) or a smaller model"
+                                                   : "lower --context or use a smaller model",
                             err);
 }
 

@@ -1,4 +1,4 @@
-/* attention.c - softmax attention over a packed cache for a team, and the writing of that cache.
+/* attention.c - softmax attention over a packed cache for a team.
  *
  * All query heads of a key/value head form the rows of one problem: row = token * group + head in group. A tile of up to
  * TILE_ROWS rows walks over the blocks of positions, so that each block is read from memory once for the tile. With few
@@ -16,60 +16,16 @@
 
 #define TILE_ROWS  96 /* sums of a tile: 96 x 128 f32; a block of K and V is read from the second-level cache 16 times */
 #define SPLIT_ROWS 48 /* at most this many rows in total share out blocks */
+#define LOG2E      1.4426950408889634f
+#define LN2        0.6931471805599453f
 
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-size_t qvl_kv_bytes(enum qvl_arith a, int head_dim, int64_t n_max)
-{
-    size_t n;
-    if (n_max < 0 || head_dim <= 0 || (uint64_t)n_max > SIZE_MAX - QVL_KV_PANEL)
-        return SIZE_MAX;
-    size_t positions = qvl_round_up((size_t)n_max, QVL_KV_PANEL);
-    if (qvl_mul_size(&n, positions, (size_t)qvl_attn_dv(head_dim) * (a == QVL_ARITH_BF16 ? 2 : 4)))
-        return SIZE_MAX;
-    return n;
-}
-
-void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const float *k, const float *v)
-{
-    int hd = kv->head_dim, dv = qvl_attn_dv(hd);
-    int64_t panel = pos / QVL_KV_PANEL, lane = pos % QVL_KV_PANEL;
-    assert(pos >= 0 && pos < kv->n_max);
-    if (a == QVL_ARITH_BF16) {
-        uint16_t *kd = (uint16_t *)kv->k + panel * hd * QVL_KV_PANEL + lane * 2,
-                 *vd = (uint16_t *)kv->v + pos / 2 * dv * 2 + pos % 2;
-        for (int d = 0; d < hd; d++) {
-            kd[d / 2 * QVL_KV_PANEL * 2 + d % 2] = qvl_f32_to_bf16(k[d]);
-            vd[d * 2] = qvl_f32_to_bf16(v[d]);
-        }
-    } else {
-        float *kd = (float *)kv->k + panel * hd * QVL_KV_PANEL + lane;
-        for (int d = 0; d < hd; d++)
-            kd[d * QVL_KV_PANEL] = k[d];
-        memcpy((float *)kv->v + pos * dv, v, (size_t)hd * sizeof *v);
-    }
-}
-
-void qvl_kv_store_rows(const struct qvl_kernels *kernels, enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, int64_t n,
-                       const float *k, const float *v, int64_t stride)
-{
-    const struct qvl_attn_kernels *ak = kernels->attn;
-    const int64_t hd = kv->head_dim, dv = qvl_attn_dv(kv->head_dim);
-    assert(pos % QVL_KV_PANEL == 0 && pos + n <= kv->n_max);
-    int64_t i = 0;
-    if (a == QVL_ARITH_BF16 && ak->store_bf16)
-        for (; i + QVL_KV_PANEL <= n; i += QVL_KV_PANEL)
-            ak->store_bf16((uint16_t *)kv->k + (pos + i) * hd, (uint16_t *)kv->v + (pos + i) * dv, k + i * stride, v + i * stride,
-                           stride, kv->head_dim);
-    for (; i < n; i++)
-        qvl_kv_store(a, kv, pos + i, k + i * stride, v + i * stride);
-}
-
 /* Running softmax of one row: maximum m, sum l of exp(scale*(s - m)), o = sum exp(scale*(s - m)) v. */
 struct merge {
     const struct qvl_attn_kernels *kernels;
-    float scale;
+    float scale; /* from units of m to the exponent of e */
     float *o, *m, *l;
 };
 
@@ -107,7 +63,8 @@ static void store_row(const struct qvl_attention *op, int64_t kvh, int64_t row, 
 
 /* What a member needs for itself. */
 struct work {
-    float *q;  /* [TILE_ROWS + QVL_ATTN_ROWS][QVL_HEAD_MAX] */
+    float *q;  /* [TILE_ROWS + QVL_ATTN_ROWS][QVL_HEAD_MAX] ... */
+    struct qvl_query8 *q8; /* ... or, in the same place, for an INT8 cache */
     float *o;  /* [TILE_ROWS][dv] */
     float *ob; /* [QVL_ATTN_ROWS][dv] */
     float *m, *l; /* [TILE_ROWS] */
@@ -117,6 +74,8 @@ struct work {
 #define WORK_BYTES                                                                                                    \
     (sizeof(float) * ((TILE_ROWS + QVL_ATTN_ROWS) * QVL_HEAD_MAX * 2 + TILE_ROWS * 2) + QVL_ATTN_WORK)
 
+_Static_assert(sizeof(struct qvl_query8) <= sizeof(float) * QVL_HEAD_MAX, "a query in its place");
+
 static struct work make_work(void *mem)
 {
     struct work w;
@@ -124,6 +83,7 @@ static struct work make_work(void *mem)
     w.block = p;
     p += QVL_ATTN_WORK / sizeof *p;
     w.q = p;
+    w.q8 = (struct qvl_query8 *)(void *)p;
     p += (TILE_ROWS + QVL_ATTN_ROWS) * QVL_HEAD_MAX;
     w.o = p;
     p += TILE_ROWS * QVL_HEAD_MAX;
@@ -139,10 +99,27 @@ struct attn {
     const struct qvl_attn_kernels *kernels;
     const struct qvl_kernels *convert;
     void (*block)(const struct qvl_attn_block *b);
-    enum qvl_arith a;
+    enum qvl_kv_type type;
     int64_t group, rows; /* rows = n_tok * group */
     int dv;
+    int64_t k_panel, v_panel; /* bytes of QVL_KV_PANEL positions */
+    float scale, merge_scale; /* of the scores in a block; of its maxima */
 };
+
+static struct attn make_attn(const struct qvl_kernels *k, enum qvl_kv_type type, const struct qvl_attention *op)
+{
+    const struct qvl_attn_kernels *a = k->attn;
+    const int hd = op->head_dim, elem = type == QVL_KV_BF16 ? 2 : 4;
+    struct attn at = {.op = op, .kernels = a, .convert = k, .type = type, .group = op->n_head / op->n_kv,
+                      .dv = qvl_attn_dv(hd)};
+    at.rows = op->n_tok * at.group;
+    at.block = type == QVL_KV_INT8 ? a->block_int8 : type == QVL_KV_BF16 ? a->block_bf16 : a->block_f32;
+    at.k_panel = type == QVL_KV_INT8 ? qvl_panel8_bytes(hd) : (int64_t)hd * elem * QVL_KV_PANEL;
+    at.v_panel = type == QVL_KV_INT8 ? qvl_panel8_bytes(at.dv) : (int64_t)at.dv * elem * QVL_KV_PANEL;
+    at.scale = type == QVL_KV_INT8 ? op->scale * LOG2E / (float)qvl_rotation_gain(hd) : op->scale;
+    at.merge_scale = type == QVL_KV_INT8 ? LN2 : op->scale;
+    return at;
+}
 
 /* Positions that a row sees. */
 static int64_t visible(const struct attn *at, int64_t row)
@@ -150,12 +127,16 @@ static int64_t visible(const struct attn *at, int64_t row)
     return at->op->causal ? at->op->first + row / at->group + 1 : at->op->n_key;
 }
 
-static void load_q(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1, float *q)
+static void load_q(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1, const struct work *w)
 {
     const struct qvl_attention *op = at->op;
-    for (int64_t r = r0; r < r1; r++, q += QVL_HEAD_MAX) {
+    float *q = w->q;
+    struct qvl_query8 *q8 = w->q8;
+    for (int64_t r = r0; r < r1; r++, q += QVL_HEAD_MAX, q8++) {
         const float *src = op->q + r / at->group * op->q_stride + (kvh * at->group + r % at->group) * op->head_dim;
-        if (at->a == QVL_ARITH_BF16) {
+        if (at->type == QVL_KV_INT8) {
+            qvl_query8_make(q8, src, op->head_dim);
+        } else if (at->type == QVL_KV_BF16) {
             uint16_t part[QVL_HEAD_MAX];
             at->convert->to_bf16(part, src, op->head_dim);
             at->convert->to_f32(q, part, QVL_DT_BF16, op->head_dim);
@@ -163,8 +144,11 @@ static void load_q(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1, f
             memcpy(q, src, (size_t)op->head_dim * sizeof *q);
     }
     /* Kernels compute even numbers of rows: what they read beyond the last one must be numbers. */
-    for (int i = 0; i < QVL_ATTN_ROWS; i++, q += QVL_HEAD_MAX)
-        memset(q, 0, (size_t)op->head_dim * sizeof *q);
+    for (int i = 0; i < QVL_ATTN_ROWS; i++)
+        if (at->type == QVL_KV_INT8)
+            memset(q8 + i, 0, sizeof *q8);
+        else
+            memset(q + i * QVL_HEAD_MAX, 0, (size_t)op->head_dim * sizeof *q);
 }
 
 /* Rows r0 <= r < r1 (at most TILE_ROWS, loaded into w->q) against block b of positions, merged into `to`, whose row 0 is
@@ -174,7 +158,6 @@ static void run_block(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1
 {
     const struct qvl_kv *kv = &at->op->kv[kvh];
     int64_t p0 = b * QVL_ATTN_BLOCK, limit[QVL_ATTN_ROWS], r = r0;
-    size_t elem = at->a == QVL_ARITH_BF16 ? 2 : 4;
     float m[QVL_ATTN_ROWS], l[QVL_ATTN_ROWS];
     while (r < r1 && visible(at, r) <= p0) /* never falls with the row */
         r++;
@@ -184,10 +167,11 @@ static void run_block(const struct attn *at, int64_t kvh, int64_t r0, int64_t r1
         for (int i = 0; i < rows; i++)
             limit[i] = min_i64(visible(at, r + i) - p0, n);
         struct qvl_attn_block blk = {.q = w->q + (r - r0) * QVL_HEAD_MAX,
-                                     .k = (const char *)kv->k + (size_t)(p0 * at->op->head_dim) * elem,
-                                     .v = (const char *)kv->v + (size_t)(p0 * at->dv) * elem,
+                                     .q8 = w->q8 + (r - r0),
+                                     .k = (const char *)kv->k + p0 / QVL_KV_PANEL * at->k_panel,
+                                     .v = (const char *)kv->v + p0 / QVL_KV_PANEL * at->v_panel,
                                      .limit = limit, .n = n, .rows = rows, .head_dim = at->op->head_dim, .dv = at->dv,
-                                     .scale = at->op->scale, .o = w->ob, .m = m, .l = l, .work = w->block};
+                                     .scale = at->scale, .o = w->ob, .m = m, .l = l, .work = w->block};
         at->block(&blk);
         for (int i = 0; i < rows; i++)
             merge_block(to, r - r0 + i, at->dv, w->ob + i * at->dv, m[i], l[i]);
@@ -214,12 +198,12 @@ static struct split make_split(int64_t rows, int n_kv, int dv, int64_t n_key, in
     return s;
 }
 
-size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t n_tok, int n_head, int n_kv,
+size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_kv_type type, int64_t n_tok, int n_head, int n_kv,
                              int head_dim, int64_t n_key, int n_threads)
 {
     size_t n, need = 0;
     int64_t group = n_head / n_kv;
-    (void)k, (void)a;
+    (void)k, (void)type;
     /* Enough for every smaller n_tok and n_key too: only few rows are split. */
     struct split s = make_split(min_i64(n_tok * group, SPLIT_ROWS), n_kv, qvl_attn_dv(head_dim), n_key, n_threads);
     if (s.on)
@@ -233,7 +217,7 @@ static struct merge partial(const struct attn *at, const struct split *s, void *
 {
     float *p = (float *)mem + s->floats * (size_t)(kvh * s->blocks + b);
     return (struct merge){.kernels = at->kernels,
-                          .scale = at->op->scale,
+                          .scale = at->merge_scale,
                           .o = p,
                           .m = p + at->rows * at->dv,
                           .l = p + at->rows * (at->dv + 1)};
@@ -256,7 +240,7 @@ static void attend_split(const struct attn *at, const struct split *s, const str
     for (int64_t i = lo; i < hi; i++) {
         struct merge to = partial(at, s, mem, i / s->blocks, i % s->blocks);
         if (i == lo || i % s->blocks == 0)
-            load_q(at, i / s->blocks, 0, at->rows, w->q);
+            load_q(at, i / s->blocks, 0, at->rows, w);
         clear(to, at->rows);
         run_block(at, i / s->blocks, 0, at->rows, i % s->blocks, w, to);
     }
@@ -264,7 +248,7 @@ static void attend_split(const struct attn *at, const struct split *s, const str
     qvl_team_share(t, n_kv * at->rows, 1, &lo, &hi);
     for (int64_t i = lo; i < hi; i++) {
         int64_t kvh = i / at->rows, row = i % at->rows, n = ceil_div(visible(at, row), QVL_ATTN_BLOCK);
-        struct merge sum = {.kernels = at->kernels, .scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
+        struct merge sum = {.kernels = at->kernels, .scale = at->merge_scale, .o = w->o, .m = w->m, .l = w->l};
         clear(sum, 1);
         for (int64_t b = 0; b < n; b++) {
             struct merge p = partial(at, s, mem, kvh, b);
@@ -278,8 +262,8 @@ static void attend_split(const struct attn *at, const struct split *s, const str
 static void attend_tile(const struct attn *at, int64_t kvh, int64_t r0, const struct work *w)
 {
     int64_t r1 = min_i64(r0 + TILE_ROWS, at->rows), blocks = ceil_div(visible(at, r1 - 1), QVL_ATTN_BLOCK);
-    struct merge to = {.kernels = at->kernels, .scale = at->op->scale, .o = w->o, .m = w->m, .l = w->l};
-    load_q(at, kvh, r0, r1, w->q);
+    struct merge to = {.kernels = at->kernels, .scale = at->merge_scale, .o = w->o, .m = w->m, .l = w->l};
+    load_q(at, kvh, r0, r1, w);
     clear(to, r1 - r0);
     for (int64_t b = 0; b < blocks; b++)
         run_block(at, kvh, r0, r1, b, w, to);
@@ -287,12 +271,10 @@ static void attend_tile(const struct attn *at, int64_t kvh, int64_t r0, const st
         store_row(at->op, kvh, r, w->o + (r - r0) * at->dv, w->l[r - r0]);
 }
 
-void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_attention *op,
-                   const struct qvl_scratch *s)
+void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_kv_type type,
+                   const struct qvl_attention *op, const struct qvl_scratch *s)
 {
-    struct attn at = {.op = op, .kernels = k->attn, .convert = k, .a = a, .group = op->n_head / op->n_kv, .dv = qvl_attn_dv(op->head_dim)};
-    at.rows = op->n_tok * at.group;
-    at.block = a == QVL_ARITH_BF16 ? k->attn->block_bf16 : k->attn->block_f32;
+    struct attn at = make_attn(k, type, op);
     if (at.rows <= 0)
         return;
     int64_t n_key = visible(&at, at.rows - 1), tiles = ceil_div(at.rows, TILE_ROWS);

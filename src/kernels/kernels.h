@@ -20,6 +20,11 @@
 
 enum qvl_arith { QVL_ARITH_F32 = 0, QVL_ARITH_BF16 = 1 };
 
+/* How keys and values are kept (enum qvl_kv_type) also decides how attention over them is computed, whatever the arithmetic
+ * around it: F32 and BF16 as in the arithmetic of that name, INT8 with whole numbers (see pack.h) and equal bits at every
+ * level. AUTO does not come down here. */
+static inline enum qvl_kv_type qvl_kv_type_of(enum qvl_arith a) { return a == QVL_ARITH_BF16 ? QVL_KV_BF16 : QVL_KV_F32; }
+
 /* A weight matrix in memory, usually mapped: any alignment. */
 struct qvl_mat {
     const void *data;    /* [n_out][n_in] of type; or [n_in][n_out] when `transposed` (MoE experts as published) */
@@ -33,7 +38,7 @@ struct qvl_mat {
 /* KV cache of one head (key/value head in the decoder, head in the vision encoder): opaque packed layout, see pack.h.
  * Positions are stored one by one; panels hold 16 positions. */
 struct qvl_kv {
-    void *k, *v;      /* each qvl_kv_bytes(arith, head_dim, n_max) long, 64-byte aligned, zeroed by the owner */
+    void *k, *v;      /* each qvl_kv_bytes(type, head_dim, n_max) long, 64-byte aligned, zeroed by the owner */
     int head_dim;     /* any multiple of 4 up to 256 (72 happens) */
     int64_t n_max;    /* capacity in positions */
 };
@@ -129,11 +134,11 @@ void qvl_matmul_set(const struct qvl_team *t, const struct qvl_kernels *k, enum 
 void qvl_matmul_gated(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_matmul op[2],
                       const struct qvl_scratch *s);
 
-size_t qvl_kv_bytes(enum qvl_arith a, int head_dim, int64_t n_max); /* of k, and of v; SIZE_MAX on overflow */
+size_t qvl_kv_bytes(enum qvl_kv_type type, int head_dim, int64_t n_max); /* of k, and of v; SIZE_MAX on overflow */
 /* Stores k[head_dim] and v[head_dim] at position pos (single-threaded; different heads may be stored in parallel). */
-void qvl_kv_store(enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, const float *k, const float *v);
+void qvl_kv_store(enum qvl_kv_type type, const struct qvl_kv *kv, int64_t pos, const float *k, const float *v);
 /* The same for n consecutive positions from pos on, a multiple of 16; rows of k and v are `stride` elements apart. */
-void qvl_kv_store_rows(const struct qvl_kernels *kernels, enum qvl_arith a, const struct qvl_kv *kv, int64_t pos, int64_t n,
+void qvl_kv_store_rows(const struct qvl_kernels *kernels, enum qvl_kv_type type, const struct qvl_kv *kv, int64_t pos, int64_t n,
                        const float *k, const float *v, int64_t stride);
 
 /* Softmax attention of n_tok query rows against cached positions, grouped heads: query head j uses kv[j / (n_head/n_kv)].
@@ -149,9 +154,9 @@ struct qvl_attention {
     int64_t first, n_key; /* first: causal; n_key: not causal */
     float scale;
 };
-size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_arith a, int64_t n_tok, int n_head, int n_kv, int head_dim,
-                             int64_t n_key, int n_threads);
-void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_arith a, const struct qvl_attention *op,
-                   const struct qvl_scratch *s);
+size_t qvl_attention_scratch(const struct qvl_kernels *k, enum qvl_kv_type type, int64_t n_tok, int n_head, int n_kv,
+                             int head_dim, int64_t n_key, int n_threads);
+void qvl_attention(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_kv_type type,
+                   const struct qvl_attention *op, const struct qvl_scratch *s);
 
 #endif

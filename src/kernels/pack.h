@@ -12,9 +12,25 @@
  * KV CACHE of one head, positions in panels of QVL_KV_PANEL, dv = head_dim rounded up to a multiple of 16:
  *   F32   K [pos/16][head_dim][16] f32       V [pos][dv] f32
  *   BF16  K [pos/16][head_dim/2][16][2]      V [pos/2][dv][2]
+ *   INT8  K [pos/16]{ [head_dim/4][16][4] u8, [16] f32 }      V [pos/16]{ [4][dv][4] i8, [16] f32 }
  * so one load of K gives 16 scores without horizontal sums, and one load of V 16 outputs. A position that a row does not
  * see has probability 0, but its V is still multiplied when another row of the block sees it or shares a pair with it: what
  * the cache holds must be finite, or rows of the same block of positions become NaN (as in a masked softmax elsewhere).
+ * An INT8 cache has no such rule: a position that a row does not see cannot touch it.
+ *
+ * INT8: each key and each value has one scale, largest magnitude 127, nearest even; keys are stored as k + 128, four
+ * dimensions in a word, values with four positions in a word. Before that, keys and queries are rotated by a Hadamard matrix
+ * (of the largest power of two that divides head_dim): scores stay what they are, and a channel that is larger than all
+ * others is spread over many, instead of taking the scale away from them. Something not finite makes the scale NaN and the
+ * values 0; below 2^-100 everything is 0. Scores and outputs, with one order of operations at every level:
+ *   u      query as int16, largest magnitude QVL_Q16, and its scale
+ *   s[p]   = (float)(sum u k) * (k_scale[p] * (u_scale * scale)), in units of log2, so that m is, too
+ *   e[p]   = 2^(s[p] - m), m the largest s; see attn_int8.h for the polynomial
+ *   L      = sum e: 16 sums of every sixteenth position, then halves are added to halves
+ *   w[p]   = e[p] * v_scale[p], in parts of QVL_ATTN_PART positions as integers, largest magnitude QVL_Q16, and a scale
+ *   O      = fma((float)(sum w v), w_scale, O) over the parts, from 0
+ * Both integer factors of 16 bits are split into bytes where the instructions want bytes; the sums are exact either way:
+ * 256 dimensions * 128 * QVL_Q16 and QVL_ATTN_PART positions * 127 * QVL_Q16 fit in 31 bits.
  *
  * ATTENTION works in blocks of QVL_ATTN_BLOCK positions that start at multiples of it. A block is computed from zero for
  * up to QVL_ATTN_ROWS query rows (two register tiles, which share each piece of K and V in the first-level cache): scores
@@ -32,6 +48,7 @@
 #define QVL_ATTN_PART  128 /* positions whose V stays in the first-level cache while all rows use it */
 #define QVL_ATTN_ROWS  12
 #define QVL_HEAD_MAX   256
+#define QVL_Q16        32512 /* 127 * 256: the high of two signed bytes is at most 127 */
 
 /* Rows n0 <= n < n1 of a product for m <= QVL_GEMV_MAX tokens. */
 struct qvl_gemv {
@@ -73,14 +90,27 @@ struct qvl_matmul_kernels {
     void (*tile_bf16)(float *c, const uint32_t *x, const uint32_t *w, int64_t kp, int first);
 };
 
+/* A query row for an INT8 cache, rotated. */
+struct qvl_query8 {
+    float scale;
+    int32_t start; /* -128 * sum of q: what the offset of the stored keys adds */
+    int16_t q[QVL_HEAD_MAX];
+};
+void qvl_query8_make(struct qvl_query8 *to, const float *q, int head_dim);
+/* Factor that the rotation of queries and keys puts on their products: a power of two. */
+int qvl_rotation_gain(int head_dim);
+/* Bytes of a panel of QVL_KV_PANEL keys or values, scales included; width is head_dim or dv. */
+static inline int64_t qvl_panel8_bytes(int width) { return QVL_KV_PANEL * ((int64_t)width + 4); }
+
 /* One block of attention for `rows` query rows. */
 struct qvl_attn_block {
-    const float *q;       /* [rows][QVL_HEAD_MAX], rounded to bf16 in BF16 arithmetic */
+    const float *q;       /* [rows][QVL_HEAD_MAX], rounded to bf16 for a BF16 cache; NULL for INT8 */
+    const struct qvl_query8 *q8; /* [rows], INT8 only */
     const void *k, *v;    /* packed cache at the first position of the block */
     const int64_t *limit; /* [rows] positions of the block that the row sees, 1 .. n */
     int64_t n;            /* positions in the block, 1 .. QVL_ATTN_BLOCK */
     int rows, head_dim, dv;
-    float scale;
+    float scale; /* INT8: of the products of rotated vectors, times log2(e) */
     float *o;    /* [rows][dv] */
     float *m, *l; /* [rows] */
     void *work;  /* QVL_ATTN_WORK bytes, 64-byte aligned */
@@ -91,10 +121,11 @@ struct qvl_attn_block {
 struct qvl_attn_kernels {
     void (*block_f32)(const struct qvl_attn_block *b);
     void (*block_bf16)(const struct qvl_attn_block *b);
+    void (*block_int8)(const struct qvl_attn_block *b);
     /* A panel of 16 positions to bf16: rows of k and v (head_dim f32 each, `stride` elements apart) to kd [head_dim/2][16][2] and
      * vd [8][dv][2]. NULL: position by position. */
     void (*store_bf16)(uint16_t *kd, uint16_t *vd, const float *k, const float *v, int64_t stride, int head_dim);
-    /* acc = a*acc + b*o, n a multiple of 16. */
+    /* acc = a*acc + b*o, n a multiple of 16: fma(acc, a, b*o). */
     void (*merge)(float *acc, const float *o, float a, float b, int64_t n);
 };
 
@@ -115,12 +146,17 @@ extern const struct qvl_probe_kernels qvl_probe_kernels_ref;
 extern const struct qvl_kernels qvl_kernels_ref;
 #if defined(__x86_64__)
 extern const struct qvl_matmul_kernels qvl_matmul_kernels_avx2, qvl_matmul_kernels_avx512, qvl_matmul_kernels_avx512_bf16;
-extern const struct qvl_attn_kernels qvl_attn_kernels_avx2, qvl_attn_kernels_avx512, qvl_attn_kernels_avx512_bf16;
+extern const struct qvl_attn_kernels qvl_attn_kernels_avx2, qvl_attn_kernels_avx_vnni, qvl_attn_kernels_avx512,
+    qvl_attn_kernels_avx512_vnni, qvl_attn_kernels_avx512_bf16;
+void qvl_attn_int8_avx2(const struct qvl_attn_block *b);
+void qvl_attn_int8_avx_vnni(const struct qvl_attn_block *b);
+void qvl_attn_int8_avx512_vnni(const struct qvl_attn_block *b);
 extern const struct qvl_probe_kernels qvl_probe_kernels_avx2, qvl_probe_kernels_avx512, qvl_probe_kernels_avx512_bf16;
 extern const struct qvl_kernels qvl_kernels_avx2, qvl_kernels_avx_vnni, qvl_kernels_avx512, qvl_kernels_avx512_vnni,
     qvl_kernels_avx512_bf16;
 #elif defined(__aarch64__)
-extern const struct qvl_kernels qvl_kernels_neon_dotprod; /* plain C but for integer weights */
+extern const struct qvl_attn_kernels qvl_attn_kernels_neon_dotprod;
+extern const struct qvl_kernels qvl_kernels_neon_dotprod; /* plain C but for integer weights and an INT8 cache */
 #endif
 
 #endif

@@ -84,7 +84,7 @@ static size_t scratch_bytes(const struct qvl_vision *v, int64_t n_seg, int64_t c
     const struct qvl_kernels *k = v->kernels;
     int64_t C = c->d_model, M = (int64_t)c->merge * c->merge * C;
     const int64_t shape[][2] = {{C, n_elem}, {3 * C, C}, {C, C}, {c->d_ff, C}, {C, c->d_ff}, {M, M}, {c->d_out, M}};
-    size_t most = qvl_attention_scratch(k, v->arith, n_seg, c->n_head, c->n_head, c->d_model / c->n_head, n_seg, n_threads);
+    size_t most = qvl_attention_scratch(k, qvl_kv_type_of(v->arith), n_seg, c->n_head, c->n_head, c->d_model / c->n_head, n_seg, n_threads);
     for (size_t i = 0; i < QVL_COUNT(shape); i++) {
         size_t b = qvl_matmul_scratch(k, v->arith, chunk, shape[i][0], shape[i][1], n_threads);
         if (b > most)
@@ -121,7 +121,7 @@ static void layout(struct run *r, struct qvl_arena *a, const struct qvl_vision *
     r->side_cs = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
     r->side_sn = qvl_arena_take(a, (size_t)side, (size_t)(hd / 4) * sizeof(float));
     r->kv = qvl_arena_take(a, (size_t)c->n_head, sizeof *r->kv);
-    size_t one = qvl_kv_bytes(v->arith, hd, n_seg);
+    size_t one = qvl_kv_bytes(qvl_kv_type_of(v->arith), hd, n_seg);
     for (int i = 0; i < c->n_head; i++) {
         void *k = qvl_arena_take(a, one, 1), *val = qvl_arena_take(a, one, 1);
         if (a->base && !a->overflow)
@@ -231,7 +231,7 @@ static void rotate_and_store(const struct run *r, const struct qvl_team *t, floa
         }
         for (int64_t head = 0; head < c->n_head; head++) {
             const float *key = qkv + p * 3 * C + C + head * hd;
-            qvl_kv_store_rows(k, r->v->arith, &r->kv[head], at + p, end - p, key, key + C, 3 * C);
+            qvl_kv_store_rows(k, qvl_kv_type_of(r->v->arith), &r->kv[head], at + p, end - p, key, key + C, 3 * C);
         }
     }
 }
@@ -274,7 +274,7 @@ static void attention_half(const struct run *r, const struct qvl_team *t, const 
     struct qvl_attention op = {
         .out = r->att, .q = r->q, .kv = r->kv, .n_tok = r->n_seg, .out_stride = C, .q_stride = C, .n_head = c->n_head,
         .n_kv = c->n_head, .head_dim = hd, .n_key = r->n_seg, .scale = 1.0f / sqrtf((float)hd)};
-    qvl_attention(t, r->v->kernels, r->v->arith, &op, &r->scratch);
+    qvl_attention(t, r->v->kernels, qvl_kv_type_of(r->v->arith), &op, &r->scratch);
     qvl_team_barrier(t);
     for (int64_t at = 0; at < r->n_seg; at += r->chunk) {
         int64_t m = r->n_seg - at < r->chunk ? r->n_seg - at : r->chunk;
@@ -411,7 +411,7 @@ int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *
         goto done;
     }
     r.scratch.cancel = watch ? watch->cancel : NULL;
-    size_t one = qvl_kv_bytes(v->arith, c->d_model / c->n_head, r.n_seg);
+    size_t one = qvl_kv_bytes(qvl_kv_type_of(v->arith), c->d_model / c->n_head, r.n_seg);
     for (int i = 0; i < c->n_head; i++) {
         memset(r.kv[i].k, 0, one);
         memset(r.kv[i].v, 0, one);

@@ -96,7 +96,7 @@ static void bench_lists(void **state)
 
 static void later_versions(void **state)
 {
-    static const char *const names[] = {"--video", "--fps", "--kv", "--device"};
+    static const char *const names[] = {"--video", "--fps", "--device"};
     static const char *const commands[] = {"serve", "batch", "pull"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

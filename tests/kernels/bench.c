@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "kcheck.h"
 #include "kernels/pack.h"
+#include "kernels/quant.h"
 #include "kernels/probe.h"
 
 #define ROUNDS       9
@@ -23,7 +24,7 @@ struct setting {
     const struct qvl_kernels *k;
     struct qvl_pool *pool;
     int threads;
-    double read, f32, bf16; /* probes */
+    double read, f32, bf16, int8; /* probes; an INT8 cache multiplies 16 bits by 8: half of int8 */
     uint16_t *weights;      /* WEIGHT_BYTES */
 };
 
@@ -165,7 +166,7 @@ static void bench_gemm(struct setting *s)
 
 struct attentions {
     const struct setting *s;
-    enum qvl_arith a;
+    enum qvl_kv_type a;
     struct qvl_attention op;
     struct qvl_scratch scratch;
     int layers; /* caches to cycle through */
@@ -183,7 +184,7 @@ static void run_attentions(void *ud, const struct qvl_team *t)
     }
 }
 
-static void bench_one_attention(struct setting *s, const char *name, enum qvl_arith a, int64_t n_tok, int64_t n_key,
+static void bench_one_attention(struct setting *s, const char *name, enum qvl_kv_type a, int64_t n_tok, int64_t n_key,
                                 int n_head, int n_kv, int hd, int causal, int layers)
 {
     size_t bytes = qvl_kv_bytes(a, hd, n_key);
@@ -214,9 +215,9 @@ static void bench_one_attention(struct setting *s, const char *name, enum qvl_ar
                                   .scale = 1 / sqrtf((float)hd)};
     struct timing t = measure(s, run_attentions, &p);
     double best = t.best / layers, seen = causal ? (double)n_key - (double)(n_tok - 1) / 2 : (double)n_key;
-    double peak = a == QVL_ARITH_BF16 && s->bf16 > 0 ? s->bf16 : s->f32, flops = 4.0 * (double)n_tok * seen * (double)width;
+    double peak = a == QVL_KV_INT8 ? s->int8 / 2 : a == QVL_KV_BF16 && s->bf16 > 0 ? s->bf16 : s->f32, flops = 4.0 * (double)n_tok * seen * (double)width;
     printf("attn  %-7s %s  tok=%-5d keys=%-6d heads=%d/%d hd=%d %9.3f ms (median %9.3f)", name,
-           a == QVL_ARITH_BF16 ? "bf16" : "f32 ", (int)n_tok, (int)n_key, n_head, n_kv, hd, best * 1e3,
+           a == QVL_KV_INT8 ? "int8" : a == QVL_KV_BF16 ? "bf16" : "f32 ", (int)n_tok, (int)n_key, n_head, n_kv, hd, best * 1e3,
            t.median / layers * 1e3);
     if (n_tok == 1)
         printf("  %6.1f GB/s  %3.0f %% of read\n", (double)bytes * 2 * n_kv / best * 1e-9,
@@ -234,14 +235,18 @@ static void bench_one_attention(struct setting *s, const char *name, enum qvl_ar
 
 static void bench_attention(struct setting *s)
 {
-    for (int i = 1; i >= 0; i--) {
-        enum qvl_arith a = (enum qvl_arith)i;
-        bench_one_attention(s, "vision", a, 1200, 1200, 16, 16, 64, 0, 1);
-        bench_one_attention(s, "vision", a, 3072, 3072, 16, 16, 64, 0, 1);
-        bench_one_attention(s, "vision", a, 1200, 1200, 16, 16, 72, 0, 1);
+    static const enum qvl_kv_type types[] = {QVL_KV_INT8, QVL_KV_BF16, QVL_KV_F32};
+    static const int layers[][2] = {{72, 16}, {36, 8}, {18, 4}};
+    for (size_t i = 0; i < QVL_COUNT(types); i++) {
+        enum qvl_kv_type a = types[i];
+        if (a != QVL_KV_INT8) {
+            bench_one_attention(s, "vision", a, 1200, 1200, 16, 16, 64, 0, 1);
+            bench_one_attention(s, "vision", a, 3072, 3072, 16, 16, 64, 0, 1);
+            bench_one_attention(s, "vision", a, 1200, 1200, 16, 16, 72, 0, 1);
+        }
         bench_one_attention(s, "prefill", a, 512, 4096, 32, 8, 128, 1, 1);
-        bench_one_attention(s, "decode", a, 1, 1024, 32, 8, 128, 1, i ? 36 : 18);
-        bench_one_attention(s, "decode", a, 1, 8192, 32, 8, 128, 1, i ? 8 : 4);
+        bench_one_attention(s, "decode", a, 1, 1024, 32, 8, 128, 1, layers[i][0]);
+        bench_one_attention(s, "decode", a, 1, 8192, 32, 8, 128, 1, layers[i][1]);
     }
 }
 
@@ -320,7 +325,8 @@ static void probe_all(struct setting *s)
     s->read = own ? own_read(s) : qvl_probe_read_gbs(s->pool, s->k);
     s->f32 = own ? own_rate(s->k->probe->f32) : qvl_probe_f32_gflops(s->pool, s->k);
     s->bf16 = own ? own_rate(s->k->probe->bf16) : qvl_probe_bf16_gflops(s->pool, s->k);
-    printf("read %.1f GB/s, f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s\n", s->read, s->f32, s->bf16);
+    s->int8 = own ? own_rate(s->k->quant->probe) : qvl_probe_int8_gops(s->pool, s->k);
+    printf("read %.1f GB/s, f32 %.0f GFLOP/s, bf16 %.0f GFLOP/s, int8 %.0f GOP/s\n", s->read, s->f32, s->bf16, s->int8);
 }
 
 int bench(enum qvl_cpu_level level, unsigned threads, const char *only)

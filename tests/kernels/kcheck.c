@@ -1,5 +1,5 @@
 /* kcheck.c - checks every kernel of one CPU level against arithmetic in double written here, so that the scalar level is
- * judged by the same measure as the others: kcheck [--cpu LEVEL] [--seed N] [--bench [WHAT]] [--threads N].
+ * judged by the same measure as the others: kcheck [--cpu LEVEL] [--seed N] [--part NAME] [--bench [WHAT]] [--threads N].
  *
  * Exits 0 when all checks hold, 1 when one failed, 77 when the machine lacks the level. */
 #include "kcheck.h"
@@ -197,30 +197,32 @@ void free_matrix(struct check *c, struct stored *s)
     qvl_mem_free(s->value);
 }
 
-static int run_checks(enum qvl_cpu_level level, uint64_t seed)
+static int run_checks(enum qvl_cpu_level level, uint64_t seed, const char *only)
 {
     struct check c = {.k = qvl_kernels_get(level), .seed = seed};
     long before = 0;
     struct {
         const char *name;
         void (*fn)(struct check *);
-    } part[] = {{"elements", check_elements}, {"matmul", check_matmul}, {"attention", check_attention}};
+    } part[] = {{"elements", check_elements}, {"matmul", check_matmul}, {"attention", check_attention}, {"int8", check_int8}};
     if (c.k->level != level) {
         fprintf(stderr, "kcheck: no kernels for level %s\n", qvl_cpu_level_name(level));
         return 1;
     }
     for (size_t i = 0; i < QVL_COUNT(part); i++) {
+        if (only && strcmp(only, part[i].name))
+            continue;
         part[i].fn(&c);
         printf("%-12s %-10s %7ld checks\n", c.k->name, part[i].name, c.checks - before);
         before = c.checks;
     }
     printf("%-12s %ld checks, %ld failures\n", c.k->name, c.checks, c.failures);
-    return c.failures ? 1 : 0;
+    return c.failures || !c.checks ? 1 : 0;
 }
 
 int main(int argc, char **argv)
 {
-    const char *level_name = NULL, *only = NULL;
+    const char *level_name = NULL, *only = NULL, *part = NULL;
     uint64_t seed = 1;
     unsigned threads = 0;
     int want_bench = 0;
@@ -229,6 +231,8 @@ int main(int argc, char **argv)
             level_name = argv[++i];
         else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
             seed = strtoull(argv[++i], NULL, 0);
+        else if (!strcmp(argv[i], "--part") && i + 1 < argc)
+            part = argv[++i];
         else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
             threads = (unsigned)strtoul(argv[++i], NULL, 0);
         else if (!strcmp(argv[i], "--bench")) {
@@ -236,7 +240,7 @@ int main(int argc, char **argv)
             if (i + 1 < argc && argv[i + 1][0] != '-')
                 only = argv[++i];
         } else {
-            fprintf(stderr, "usage: kcheck [--cpu LEVEL] [--seed N] [--bench [rows|gemv|gemm|attn]] [--threads N]\n");
+            fprintf(stderr, "usage: kcheck [--cpu LEVEL] [--seed N] [--part NAME] [--bench [rows|gemv|gemm|attn]] [--threads N]\n");
             return 2;
         }
     }
@@ -250,8 +254,8 @@ int main(int argc, char **argv)
     if (want_bench)
         return bench(level, threads ? threads : qvl_cpu_threads(), only);
     if (level_name && strcmp(level_name, "auto"))
-        return run_checks(level, seed);
+        return run_checks(level, seed, part);
     for (int l = QVL_CPU_REF; l <= (int)level; l++)
-        rc |= run_checks((enum qvl_cpu_level)l, seed);
+        rc |= run_checks((enum qvl_cpu_level)l, seed, part);
     return rc;
 }

@@ -51,9 +51,13 @@ double to_double(const void *p, int64_t i, enum qvl_dtype type);
 uint16_t bits_f16(float f);
 double round_to_bf16(double x);
 
+/* One query row over n positions k, v [n][hd] of an INT8 cache, bit for bit. */
+void expected_int8_row(float *out, const float *q, const float *k, const float *v, int64_t n, int hd, float scale);
+
 void check_elements(struct check *c);
 void check_matmul(struct check *c);
 void check_attention(struct check *c);
+void check_int8(struct check *c); /* attention over an INT8 cache */
 int bench(enum qvl_cpu_level level, unsigned threads, const char *only);
 
 #endif

@@ -81,6 +81,7 @@ static void tiny_model(void **state)
     assert_int_equal(num(o, "memory.weights_mapped_bytes") + num(o, "memory.weights_copied_bytes") / 2, num(row, "bytes"));
     assert_int_equal(num(o, "memory.kv_token_bf16_bytes"), 6 * 2 * 2 * 64 * 2); /* layers, k and v, heads, size, bytes */
     assert_int_equal(num(o, "memory.kv_token_f32_bytes"), 6 * 2 * 2 * 64 * 4);
+    assert_int_equal(num(o, "memory.kv_token_int8_bytes"), 6 * 2 * 2 * (64 + 4));
     assert_int_equal(num(o, "memory.kv_context_bytes"), 4096 * num(o, "memory.kv_token_bf16_bytes"));
     assert_true(json_is_true(at(o, "memory.fits")));
     assert_int_equal(json_array_size(at(o, "missing")), 0);

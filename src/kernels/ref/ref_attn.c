@@ -4,6 +4,44 @@
 #include "base/half.h"
 #include "kernels/pack.h"
 
+#define QV_LANES 1
+typedef float qv;
+typedef int32_t qvi;
+static inline qv qv_set(float a) { return a; }
+static inline qv qv_load(const float *p) { return *p; }
+static inline void qv_store(float *p, qv v) { *p = v; }
+static inline qv qv_mul(qv a, qv b) { return a * b; }
+static inline qv qv_add(qv a, qv b) { return a + b; }
+static inline qv qv_sub(qv a, qv b) { return a - b; }
+static inline qv qv_fma(qv a, qv b, qv c) { return fmaf(a, b, c); }
+static inline qv qv_max(qv a, qv b) { return a > b ? a : b; }
+static inline qv qv_pick(qv a, qv b, qv x, qv y) { return a > b ? x : y; }
+static inline qv qv_rint(qv a) { return rintf(a); }
+static inline qv qv_pow2(qv n) { return n >= -126 && n <= 0 ? ldexpf(1, (int)n) : 1; }
+static inline qvi qvi_from(qv v) { return (qvi)lrintf(v); }
+static inline qvi qvi_zero(void) { return 0; }
+static inline qvi qvi_max(qvi a, qvi b) { return a > b ? a : b; }
+static inline void qvi_store(int32_t *p, qvi v) { *p = v; }
+static inline qv qv_from_ints(const float *p)
+{
+    int32_t i;
+    memcpy(&i, p, 4);
+    return (float)i;
+}
+static inline qvi qvi_bits(qv v)
+{
+    uint32_t u;
+    memcpy(&u, &v, 4);
+    return (qvi)(u & 0x7fffffffu);
+}
+#include "kernels/attn_int8.h"
+
+static inline void put_weights(uint8_t *row, int64_t j, qvi q)
+{
+    int16_t h = (int16_t)q;
+    memcpy(row + 2 * j, &h, 2);
+}
+
 static double k_at(const struct qvl_attn_block *b, int bf16, int64_t pos, int d)
 {
     int64_t panel = pos / QVL_KV_PANEL * b->head_dim * QVL_KV_PANEL, lane = pos % QVL_KV_PANEL;
@@ -50,10 +88,43 @@ static void block(const struct qvl_attn_block *b, int bf16)
 static void block_f32(const struct qvl_attn_block *b) { block(b, 0); }
 static void block_bf16(const struct qvl_attn_block *b) { block(b, 1); }
 
+static void block_int8(const struct qvl_attn_block *b)
+{
+    struct work8 *w = b->work;
+    const int64_t kp = qvl_panel8_bytes(b->head_dim), vp = qvl_panel8_bytes(b->dv);
+    const int64_t n16 = (b->n + QVL_KV_PANEL - 1) / QVL_KV_PANEL * QVL_KV_PANEL;
+    for (int i = 0; i < b->rows; i++)
+        for (int64_t p = 0; p < n16; p++) {
+            const uint8_t *k = (const uint8_t *)b->k + p / QVL_KV_PANEL * kp + p % QVL_KV_PANEL * 4;
+            int32_t sum = b->q8[i].start;
+            for (int d = 0; d < b->head_dim; d++)
+                sum += b->q8[i].q[d] * k[d / 4 * QVL_KV_PANEL * 4 + d % 4];
+            memcpy(&w->s[i][p], &sum, 4);
+        }
+    softmax8(b, w);
+    for (int i = 0; i < b->rows; i++)
+        for (int d = 0; d < b->dv; d++) {
+            float o = 0;
+            for (int64_t p = 0; p < n16;) {
+                const int64_t part = p / QVL_ATTN_PART, end = (part + 1) * QVL_ATTN_PART;
+                int32_t sum = 0;
+                for (; p < n16 && p < end; p++) {
+                    const int8_t *v = (const int8_t *)b->v + p / QVL_KV_PANEL * vp;
+                    int16_t weight;
+                    memcpy(&weight, w->w[i] + 2 * p, 2);
+                    sum += weight * v[(p % QVL_KV_PANEL / 4 * b->dv + d) * 4 + p % 4];
+                }
+                o = fmaf((float)sum, w->scale[i][part], o);
+            }
+            b->o[i * b->dv + d] = o;
+        }
+}
+
 static void merge(float *acc, const float *o, float a, float b, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        acc[i] = (float)((double)acc[i] * a + (double)o[i] * b);
+        acc[i] = fmaf(acc[i], a, o[i] * b);
 }
 
-const struct qvl_attn_kernels qvl_attn_kernels_ref = {.block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};
+const struct qvl_attn_kernels qvl_attn_kernels_ref = {
+    .block_f32 = block_f32, .block_bf16 = block_bf16, .block_int8 = block_int8, .merge = merge};

@@ -89,12 +89,12 @@ static void add(float *y, const float *x, int64_t n)
 #define FLOATS                                                                                                        \
     .to_f32 = to_f32, .to_bf16 = to_bf16, .rmsnorm = rmsnorm, .layernorm = layernorm, .rope = rope,                   \
     .silu_mul = silu_mul, .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .add = add,                                   \
-    .matmul = &qvl_matmul_kernels_ref, .attn = &qvl_attn_kernels_ref, .probe = &qvl_probe_kernels_ref
+    .matmul = &qvl_matmul_kernels_ref, .probe = &qvl_probe_kernels_ref
 
-const struct qvl_kernels qvl_kernels_ref = {.name = "ref", .level = QVL_CPU_REF, FLOATS, .quant = &qvl_quant_kernels_ref,
-    .row8 = &qvl_row8_kernels_ref};
+const struct qvl_kernels qvl_kernels_ref = {.name = "ref", .level = QVL_CPU_REF, FLOATS, .attn = &qvl_attn_kernels_ref,
+    .quant = &qvl_quant_kernels_ref, .row8 = &qvl_row8_kernels_ref};
 #if defined(__aarch64__)
 const struct qvl_kernels qvl_kernels_neon_dotprod = {
-    .name = "neon_dotprod", .level = QVL_CPU_NEON_DOTPROD, FLOATS, .quant = &qvl_quant_kernels_neon_dotprod,
-    .row8 = &qvl_row8_kernels_neon_dotprod};
+    .name = "neon_dotprod", .level = QVL_CPU_NEON_DOTPROD, FLOATS, .attn = &qvl_attn_kernels_neon_dotprod,
+    .quant = &qvl_quant_kernels_neon_dotprod, .row8 = &qvl_row8_kernels_neon_dotprod};
 #endif

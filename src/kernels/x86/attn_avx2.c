@@ -96,4 +96,5 @@ static void merge(float *acc, const float *o, float a, float b, int64_t n)
         _mm256_storeu_ps(acc + i, _mm256_fmadd_ps(_mm256_loadu_ps(acc + i), va, _mm256_mul_ps(_mm256_loadu_ps(o + i), vb)));
 }
 
-const struct qvl_attn_kernels qvl_attn_kernels_avx2 = {.block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};
+const struct qvl_attn_kernels qvl_attn_kernels_avx2 = {
+    .block_f32 = block_f32, .block_bf16 = block_bf16, .block_int8 = qvl_attn_int8_avx2, .merge = merge};

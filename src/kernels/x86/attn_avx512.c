@@ -63,4 +63,5 @@ static void merge(float *acc, const float *o, float a, float b, int64_t n)
         _mm512_storeu_ps(acc + i, _mm512_fmadd_ps(_mm512_loadu_ps(acc + i), va, _mm512_mul_ps(_mm512_loadu_ps(o + i), vb)));
 }
 
-const struct qvl_attn_kernels qvl_attn_kernels_avx512 = {.block_f32 = block_f32, .block_bf16 = block_bf16, .merge = merge};
+const struct qvl_attn_kernels qvl_attn_kernels_avx512 = {
+    .block_f32 = block_f32, .block_bf16 = block_bf16, .block_int8 = qvl_attn_int8_avx2, .merge = merge};

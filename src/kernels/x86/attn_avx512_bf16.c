@@ -237,4 +237,5 @@ static void merge(float *acc, const float *o, float a, float b, int64_t n)
 }
 
 const struct qvl_attn_kernels qvl_attn_kernels_avx512_bf16 = {
-    .block_f32 = block_f32, .block_bf16 = block_bf16, .store_bf16 = store_bf16, .merge = merge};
+    .block_f32 = block_f32, .block_bf16 = block_bf16, .block_int8 = qvl_attn_int8_avx512_vnni, .store_bf16 = store_bf16,
+    .merge = merge};

@@ -144,11 +144,11 @@ static void add(float *y, const float *x, int64_t n)
 #define FLOATS                                                                                                        \
     .to_f32 = to_f32, .to_bf16 = to_bf16, .rmsnorm = rmsnorm, .layernorm = layernorm, .rope = rope,                   \
     .silu_mul = silu_mul, .gelu_tanh = gelu_tanh, .gelu_erf = gelu_erf, .add = add,                                   \
-    .matmul = &qvl_matmul_kernels_avx2, .attn = &qvl_attn_kernels_avx2, .probe = &qvl_probe_kernels_avx2
+    .matmul = &qvl_matmul_kernels_avx2, .probe = &qvl_probe_kernels_avx2
 
 const struct qvl_kernels qvl_kernels_avx2 = {
-    .name = "avx2", .level = QVL_CPU_AVX2, FLOATS, .quant = &qvl_quant_kernels_avx2,
-    .row8 = &qvl_row8_kernels_avx2};
+    .name = "avx2", .level = QVL_CPU_AVX2, FLOATS, .attn = &qvl_attn_kernels_avx2,
+    .quant = &qvl_quant_kernels_avx2, .row8 = &qvl_row8_kernels_avx2};
 const struct qvl_kernels qvl_kernels_avx_vnni = {
-    .name = "avx_vnni", .level = QVL_CPU_AVX_VNNI, FLOATS, .quant = &qvl_quant_kernels_avx_vnni,
-    .row8 = &qvl_row8_kernels_avx_vnni};
+    .name = "avx_vnni", .level = QVL_CPU_AVX_VNNI, FLOATS, .attn = &qvl_attn_kernels_avx_vnni,
+    .quant = &qvl_quant_kernels_avx_vnni, .row8 = &qvl_row8_kernels_avx_vnni};

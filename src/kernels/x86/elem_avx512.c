@@ -165,7 +165,7 @@ const struct qvl_kernels qvl_kernels_avx512_vnni = {
     .level = QVL_CPU_AVX512_VNNI,
     ELEMENTS,
     .matmul = &qvl_matmul_kernels_avx512,
-    .attn = &qvl_attn_kernels_avx512,
+    .attn = &qvl_attn_kernels_avx512_vnni,
     .quant = &qvl_quant_kernels_avx512_vnni,
     .row8 = &qvl_row8_kernels_avx512_vnni,
     .probe = &qvl_probe_kernels_avx512,
