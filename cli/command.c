@@ -1,5 +1,6 @@
 /* command.c - what the commands share: opening models, files, JSON, exit statuses. */
 #include "command.h"
+#include "interrupt.h"
 
 #include <errno.h>
 #include <math.h>
@@ -94,7 +95,13 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
     qvl_model_params p;
     qvl_model_options(&p, o, ui, path, fallback);
     p.no_weights = no_weights;
+    qvl_interrupt_defer(); /* packed weights that are half written are removed */
     int rc = qvl_model_open(m, &p, &err);
+    if (rc == 0 && qvl_interrupt_pending()) {
+        qvl_model_close(m);
+        rc = QVL_E_CANCELLED;
+    }
+    qvl_interrupt_watch(NULL);
     qvl_ui_clear(ui);
     if (rc == 0) {
         tell_warnings(ui, *m);

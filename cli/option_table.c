@@ -120,7 +120,8 @@ const struct qvl_opt_row qvl_opt_rows[] = {
     {.name = "precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY | BENCH, .offset = AT(precision), .arg = "KIND",
      .choices = "f32|bf16|q8|q4|auto", .env = "QVL_PRECISION", .mark = QVL_GIVEN_PRECISION, .group = QVL_GROUP_MACHINE,
      .help = "arithmetic: f32 is exact, bf16 faster on large models; q8 and q4 pack the text decoder's weights to 8 and 4 bits "
-             "once, for speed and memory, and keep them in the cache folder; auto: f32 for small models, else bf16. "
+             "once, for speed and memory, and keep them in the cache folder; auto: f32 for models up to 512 MB, else "
+             "vision bf16 and text q4. "
              "verify uses f32 unless told otherwise"},
     {.name = "vision-precision", .kind = QVL_OPT_CHOICE, .commands = RUN | VERIFY | BENCH, .offset = AT(vision_precision), .arg = "KIND",
      .choices = "f32|bf16|q8|auto", .group = QVL_GROUP_MACHINE,
