@@ -28,6 +28,7 @@ int qvl_cmd_pack(const struct qvl_options *o, struct qvl_ui *ui)
     p.out = o->output;
     p.force = o->force;
     p.precision = qvl_precision_of(o->precision, QVL_PRECISION_AUTO);
+    p.calibrate = o->calibrate;
     p.head = qvl_precision_of(o->head, QVL_PRECISION_AUTO);
     p.mmproj = o->mmproj;
     p.text = o->text;

@@ -52,6 +52,9 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "bits of the text decoder's weights, in groups of 32 with a scale: 4 (default) or 8"},
     {.name = "head", .kind = QVL_OPT_CHOICE, .commands = PACK, .offset = AT(head), .arg = "KIND", .choices = "q4|q8|bf16",
      .help = "of the matrix in front of the logits; bf16: kept as the model has it"},
+    {.name = "calibrate", .kind = QVL_OPT_TEXT, .commands = PACK, .offset = AT(calibrate), .arg = "FILE",
+     .help = "requests, one a line (JSON: messages as for run, or {\"text\": \"...\"}; pictures relative to the file), that the unpacked "
+             "model reads first, so that 4-bit scales are chosen for what matters to it"},
     {.name = "force", .letter = 'f', .kind = QVL_OPT_FLAG, .commands = PACK, .offset = AT(force),
      .help = "also into a folder that is there and not empty, unless it holds another model. Files of other names stay"},
     {.name = "shape", .kind = QVL_OPT_TEXT, .commands = BENCH, .offset = AT(shape), .arg = "NAME",

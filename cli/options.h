@@ -60,7 +60,7 @@ struct qvl_options {
     int force;
     const char *type, *mmproj_type; /* export */
     int gguf;
-    const char *head; /* pack */
+    const char *head, *calibrate; /* pack */
 
     const char *shape, *format; /* bench */
     uint64_t bench_decode;

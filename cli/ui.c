@@ -148,7 +148,7 @@ int qvl_ui_close_out(struct qvl_ui *ui, int status)
 
 static const struct {
     const char *name, *shown;
-} stages[] = {{"load", "loading model"}, {"pack", "packing weights"}, {"vision", "reading pictures"}, {"prompt", "reading prompt"},
+} stages[] = {{"load", "loading model"}, {"calibrate", "calibrating"}, {"pack", "packing weights"}, {"vision", "reading pictures"}, {"prompt", "reading prompt"},
             {"write", "writing"}};
 
 static int columns(void)

@@ -57,7 +57,7 @@ QVL_API const char *qvl_strerror(int code);
 /* Memory returned by the library as `char **` is released with this; NULL is fine. */
 QVL_API void qvl_free(void *p);
 
-/* Progress of something long. `stage` is one of "load", "pack", "vision", "prompt", "write"; done <= total. Called on the thread that
+/* Progress of something long. `stage` is one of "load", "calibrate", "pack", "vision", "prompt", "write"; done <= total. Called on the thread that
  * called the library, at most some twenty times a second. Return non-zero to stop with QVL_E_CANCELLED. */
 typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint64_t total);
 
@@ -132,6 +132,9 @@ typedef struct qvl_pack_params {
     int force;                 /* 1 = write into such a folder all the same, unless it holds another model */
     qvl_precision precision;   /* of the text decoder: Q4 (also AUTO) or Q8 */
     qvl_precision head;        /* of the matrix in front of the logits: Q4, Q8, BF16 (kept as the model has it), or AUTO */
+    const char *calibrate;     /* file with a request a line (messages as in qvl_session_add_json, or {"text": "..."}; pictures relative to
+                                  it), which the unpacked model reads first: scales are then chosen to keep what its inputs make
+                                  matter. NULL = none */
     const char *cpu;
     uint32_t n_threads;        /* 0 = as many as this process may use. The result does not depend on it */
     qvl_progress_fn progress;  /* may be NULL */
@@ -142,7 +145,8 @@ typedef struct qvl_pack_result {
     size_t struct_size;
     uint64_t file_bytes;       /* of the tensors in the folder */
     uint64_t packed_bytes;     /* of the packed matrices among them */
-    double error;              /* relative RMS error of the packed weights */
+    double error;              /* relative RMS error of the packed weights; calibrated: of what they contribute */
+    uint64_t n_requests, n_tokens; /* of the calibration */
 } qvl_pack_result;
 
 QVL_API void qvl_pack_params_default(qvl_pack_params *p);

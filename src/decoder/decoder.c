@@ -42,6 +42,7 @@ struct qvl_decoder {
     int32_t *row_index;      /* [n] its index within the picture's features */
     const struct qvl_vision_features **row_of; /* [n] */
     struct qvl_moe moe;
+    struct qvl_moments *moments; /* of a calibration run, or NULL */
     struct qvl_refine refine;
     int refines;             /* the best logits come from the full-precision table */
     struct qvl_scratch scratch;
@@ -191,6 +192,8 @@ void qvl_decoder_fill(struct qvl_decoder *d, int64_t n_pos)
     qvl_pool_run(d->p.pool, fill, &f);
 }
 
+void qvl_decoder_observe(struct qvl_decoder *d, struct qvl_moments *m) { d->moments = d->moe.moments = m; }
+
 /* ---- one step; every member of the team runs these in order ---- */
 
 struct step {
@@ -283,12 +286,20 @@ static void rotate_and_store(const struct step *s, const struct qvl_team *t, con
     qvl_team_barrier(t);
 }
 
+static void observe(const struct qvl_decoder *d, const struct qvl_team *t, int layer, enum qvl_moment_place place, const float *x, int64_t n)
+{
+    if (d->moments)
+        qvl_moments_add(d->moments, t, layer, place, 0, x, n);
+}
+
 static void attention(const struct step *s, const struct qvl_team *t, const struct qvl_layer_weights *w, struct qvl_kv *kv)
 {
     struct qvl_decoder *d = s->d;
     const struct qvl_text_config *c = d->p.config;
     int64_t Q = (int64_t)c->n_head * c->d_head;
+    int layer = (int)(w - d->p.weights->layers);
     norm_rows(d, t, d->h, d->x, s->n, w->norm1);
+    observe(d, t, layer, QVL_MOMENT_QKV, d->h, s->n);
     const struct qvl_matmul qkv[] = {of_h(d, d->q, s->n, &w->q), of_h(d, d->k, s->n, &w->k), of_h(d, d->v, s->n, &w->v)};
     qvl_matmul_set(t, d->p.kernels, d->p.arith, qkv, 3, &d->scratch);
     qvl_team_barrier(t);
@@ -298,6 +309,7 @@ static void attention(const struct step *s, const struct qvl_team *t, const stru
                                .n_key = s->from + s->n, .scale = 1.0f / sqrtf((float)c->d_head)};
     qvl_attention(t, d->p.kernels, d->p.kv, &op, &d->scratch);
     qvl_team_barrier(t);
+    observe(d, t, layer, QVL_MOMENT_O, d->att, s->n);
     matmul(d, t, d->x, d->att, s->n, &w->o, 1);
 }
 
@@ -305,14 +317,19 @@ static void mlp(const struct step *s, const struct qvl_team *t, const struct qvl
 {
     struct qvl_decoder *d = s->d;
     const struct qvl_text_config *c = d->p.config;
+    int layer = (int)(w - d->p.weights->layers);
+    if (t->id == 0)
+        d->moe.layer = layer; /* read behind the next barrier */
     norm_rows(d, t, d->h, d->x, s->n, w->norm2);
     if (sparse) {
         qvl_moe_run(t, d->p.kernels, d->p.arith, c, w, &d->moe, d->x, d->h, s->n, &d->scratch);
         return;
     }
+    observe(d, t, layer, QVL_MOMENT_GATE_UP, d->h, s->n);
     const struct qvl_matmul pair[] = {of_h(d, d->gate, s->n, &w->gate), of_h(d, d->up, s->n, &w->up)};
     qvl_matmul_gated(t, d->p.kernels, d->p.arith, pair, &d->scratch);
     qvl_team_barrier(t);
+    observe(d, t, layer, QVL_MOMENT_DOWN, d->gate, s->n);
     matmul(d, t, d->x, d->gate, s->n, &w->down, 1);
 }
 
@@ -334,10 +351,11 @@ static void head(const struct step *s, const struct qvl_team *t)
     struct qvl_decoder *d = s->d;
     const struct qvl_text_weights *w = d->p.weights;
     int64_t D = d->p.config->d_model, V = d->p.config->n_vocab;
-    int64_t first = s->trace ? 0 : s->n - s->n_logits;
+    int64_t first = s->trace || d->moments ? 0 : s->n - s->n_logits;
     if (first >= s->n)
         return;
     norm_rows(d, t, d->h + first * D, d->x + first * D, s->n - first, w->norm);
+    observe(d, t, d->p.config->n_layer, QVL_MOMENT_QKV, d->h, s->n);
     if (s->trace && t->id == 0)
         qvl_trace_add(s->trace, QVL_DT_F32, d->h, s->n, D, "text.norm");
     for (int64_t at = s->n - s->n_logits; at < s->n; at += LOGIT_ROWS) {

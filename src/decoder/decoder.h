@@ -7,6 +7,7 @@
 
 #include "base/trace.h"
 #include "base/watch.h"
+#include "decoder/moments.h"
 #include "decoder/sequence.h"
 #include "kernels/kernels.h"
 #include "model/weights.h"
@@ -32,6 +33,9 @@ void qvl_decoder_close(struct qvl_decoder **d);
 
 /* Puts numbers into the first n_pos (<= n_ctx) positions of the cache, as if they had been computed: for measuring at a depth. */
 void qvl_decoder_fill(struct qvl_decoder *d, int64_t n_pos);
+
+/* From now on what the matrices are multiplied by is added to m; NULL: no more. */
+void qvl_decoder_observe(struct qvl_decoder *d, struct qvl_moments *m);
 
 /* Computes tokens [from, to) of the sequence (to - from <= n_chunk); positions < from must be in the cache already and stay
  * valid; entries from `from` on are overwritten. Writes logits of the last n_logits tokens to logits[n_logits][n_vocab]

@@ -102,10 +102,14 @@ void qvl_moe_run(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl
         for (int64_t i = lo; i < hi; i++)
             memcpy(m->in + i * D, h + m->token[at + i] * D, (size_t)D * sizeof(float));
         qvl_team_barrier(t);
+        if (m->moments)
+            qvl_moments_add(m->moments, t, m->layer, QVL_MOMENT_GATE_UP, e, m->in, n);
         const struct qvl_matmul pair[] = {{.y = m->gate, .x = m->in, .w = &w->e_gate[e], .m = n, .y_stride = F, .x_stride = D},
                                           {.y = m->up, .x = m->in, .w = &w->e_up[e], .m = n, .y_stride = F, .x_stride = D}};
         qvl_matmul_gated(t, k, arith, pair, scratch);
         qvl_team_barrier(t);
+        if (m->moments)
+            qvl_moments_add(m->moments, t, m->layer, QVL_MOMENT_DOWN, e, m->gate, n);
         matmul(t, k, arith, m->out, m->gate, &w->e_down[e], n, scratch);
         qvl_team_share(t, n, 1, &lo, &hi);
         for (int64_t i = lo; i < hi; i++) {

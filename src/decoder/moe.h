@@ -3,6 +3,7 @@
 #define QVL_DECODER_MOE_H
 
 #include "base/arena.h"
+#include "decoder/moments.h"
 #include "kernels/kernels.h"
 #include "model/weights.h"
 
@@ -16,6 +17,8 @@ struct qvl_moe { /* work memory, shared by the team */
     float *in;          /* [n_tok][d_model] rows gathered for one expert */
     float *gate, *up;   /* [n_tok][d_ff_expert] */
     float *out;         /* [n_tok][d_model] */
+    struct qvl_moments *moments; /* of a calibration run, or NULL */
+    int layer;          /* the one at hand, for them */
 };
 
 void qvl_moe_take(struct qvl_moe *m, struct qvl_arena *a, const struct qvl_text_config *c, int64_t n_tok);

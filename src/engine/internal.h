@@ -21,6 +21,7 @@
 #include "text/tokenizer.h"
 #include "vision/encoder.h"
 
+#define QVL_AUTO_F32_BYTES ((uint64_t)512 << 20) /* models up to this many bytes of weights run in f32 by default */
 #define QVL_JSON_MAX (64u << 20) /* bytes of a messages file */
 
 struct qvl_model {

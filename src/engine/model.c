@@ -7,8 +7,6 @@
 #include "base/mem.h"
 #include "engine/internal.h"
 
-#define AUTO_F32_BYTES ((uint64_t)512 << 20) /* models up to this many bytes of weights run in f32 by default */
-
 const char *qvl_version(void) { return "0.1.0"; }
 
 /* Copies the caller's struct over the defaults: fields that an older caller does not know keep their default. */
@@ -25,7 +23,7 @@ void qvl_model_params_default(qvl_model_params *p) { *p = (qvl_model_params){.st
 static int choose_arith(enum qvl_arith *out, qvl_precision precision, uint64_t weight_bytes, qvl_err *err)
 {
     switch (precision) {
-    case QVL_PRECISION_AUTO: *out = weight_bytes <= AUTO_F32_BYTES ? QVL_ARITH_F32 : QVL_ARITH_BF16; return 0;
+    case QVL_PRECISION_AUTO: *out = weight_bytes <= QVL_AUTO_F32_BYTES ? QVL_ARITH_F32 : QVL_ARITH_BF16; return 0;
     case QVL_PRECISION_F32: *out = QVL_ARITH_F32; return 0;
     case QVL_PRECISION_BF16: case QVL_PRECISION_Q8: case QVL_PRECISION_Q4: *out = QVL_ARITH_BF16; return 0;
     default: return qvl_fail(err, QVL_E_ARG, "precision %d is unknown", (int)precision);
@@ -122,7 +120,7 @@ static int choose_precision(struct qvl_model *m, qvl_model_params *p, qvl_err *e
                             "made from", m->dir, qvl_pack_kind(m->packing.text));
         p->precision = packed;
     }
-    if (p->precision != QVL_PRECISION_AUTO || m->weights.mapped_bytes <= AUTO_F32_BYTES)
+    if (p->precision != QVL_PRECISION_AUTO || m->weights.mapped_bytes <= QVL_AUTO_F32_BYTES)
         return 0;
     if (p->text || m->gguf.text || m->n_quantised)
         p->precision = qvl_model_text_precision(m);
