@@ -3,6 +3,7 @@
 #   make check    build and run every test               make install  [PREFIX=/usr/local] [DESTDIR=]
 #   make fuzz     search for crashes [SECONDS=600]       make bench    measure this machine and a 4B-shaped model
 #   make compare  measure beside llama.cpp               make deps     install missing Debian packages
+#   make quality  what each precision costs (Python: tools/tiny/requirements.txt)
 #   make check-llama  the same answers as llama.cpp?     make clean    remove what was built
 BUILD  ?= build
 PREFIX ?= /usr/local
@@ -39,10 +40,13 @@ compare: all
 check-llama: all
 	@$(PYTHON) tools/reference/check_llama_cpp.py --qvl $(BUILD)/qvl || [ $$? = 77 ]
 
+quality: all
+	@$(PYTHON) bench/quality.py --qvl $(BUILD)/qvl
+
 install: all
 	@cmake -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) >/dev/null && cmake --build $(BUILD) && cmake --install $(BUILD)
 
 clean:
 	@rm -rf build build-*
 
-.PHONY: all deps demo check fuzz bench compare check-llama install clean
+.PHONY: all deps demo check fuzz bench compare check-llama quality install clean

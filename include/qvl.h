@@ -64,10 +64,9 @@ typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint6
 /* ---------------------------------------------------------------- model */
 
 typedef enum qvl_precision {
-    QVL_PRECISION_AUTO = 0, /* f32 for models under 512 MB of weights, else bf16; a larger quantised decoder (safetensors, `text`, GGUF):
-                               each matrix in what has its codes (q4, or q8 for more than 4 bits) */
     QVL_PRECISION_AUTO = 0, /* f32 for models under 512 MB of weights, else vision bf16 and text q4, packed once; a larger decoder
-                               that is quantised already: q4 where that keeps its codes, else q8; a packed folder: as it is packed */
+                               that is quantised already (safetensors, `text`, GGUF): each matrix in what has its codes (q4, or q8 for
+                               more than 4 bits); a packed folder: as it is packed */
     QVL_PRECISION_F32 = 1,  /* every sum and every activation in float32: the proof */
     QVL_PRECISION_BF16 = 2, /* activations rounded to bf16 in front of matrix products, sums in f32 */
     QVL_PRECISION_Q8 = 3,   /* 8-bit weights in groups of 32, 8-bit activations, sums in f32 */

@@ -411,7 +411,6 @@ static int with_shape(struct bench *b, qvl_err *err)
     QVL_TRY(qvl_cpu_level_parse(&level, b->p.cpu, err));
     QVL_TRY(qvl_config_shape(&config, b->p.shape, err));
     double start = qvl_now_ms();
-    enum qvl_dtype type = b->p.precision == QVL_PRECISION_Q8 ? QVL_DT_Q8 : b->p.precision == QVL_PRECISION_F32 || b->p.precision == QVL_PRECISION_BF16 ? QVL_DT_BF16 : QVL_DT_Q4;
     enum qvl_dtype type = shape_type(b->p.precision);
     int rc = qvl_weights_random(&weights, &config, type, err);
     if (rc == 0) {
