@@ -123,12 +123,15 @@ int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui)
     qvl_bench_params p;
     qvl_err err = {0};
     struct sink s = {.ui = ui, .form = form_of(o)};
+    char named[1024];
     if (o->shape && o->args.n) {
         qvl_ui_error("give MODEL or --shape, not both (see qvl bench --help)");
         return QVL_EXIT_USAGE;
     }
     qvl_bench_params_default(&p);
     p.path = o->args.n ? o->args.v[0] : o->shape ? NULL : o->env_model;
+    if (p.path && !(p.path = qvl_with_revision(named, sizeof named, o, p.path)))
+        return QVL_EXIT_USAGE;
     if (!p.path)
         p.shape = o->shape ? o->shape : "4b";
     p.precision = qvl_precision_of(o->precision, p.precision);

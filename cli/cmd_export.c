@@ -24,16 +24,21 @@ int qvl_cmd_export(const struct qvl_options *o, struct qvl_ui *ui)
     qvl_export_params p;
     qvl_export_result r = {.struct_size = sizeof r};
     qvl_err err = {0};
+    char named[1024];
+    const char *path;
     if (!o->gguf || !o->output) {
         qvl_ui_error("export: %s", o->gguf ? "-o PATH says where to write" : "say what to write: --gguf");
         return QVL_EXIT_USAGE;
     }
+    path = qvl_with_revision(named, sizeof named, o, qvl_model_path(o));
+    if (!path)
+        return QVL_EXIT_USAGE;
     qvl_model *m = NULL; /* without weights: tells whether there is such a model, with the exit status that says so */
-    int status = qvl_open_model(&m, o, ui, qvl_model_path(o), 1, QVL_PRECISION_AUTO);
+    int status = qvl_open_model(&m, o, ui, path, 1, QVL_PRECISION_AUTO);
     qvl_model_close(&m);
     if (status)
         return status;
-    qvl_model_options(&model, o, ui, qvl_model_path(o), QVL_PRECISION_AUTO);
+    qvl_model_options(&model, o, ui, path, QVL_PRECISION_AUTO);
     qvl_export_params_default(&p);
     p.out = o->output;
     p.type = o->type;

@@ -169,7 +169,11 @@ int qvl_cmd_inspect(const struct qvl_options *o, struct qvl_ui *ui)
     char *text = NULL;
     json_t *root;
     qvl_err err = {0};
-    int rc = qvl_inspect(o->args.v[0], &text, &err);
+    char named[1024];
+    const char *path = qvl_with_revision(named, sizeof named, o, o->args.v[0]);
+    if (!path)
+        return QVL_EXIT_USAGE;
+    int rc = qvl_inspect(path, &text, &err);
     if (rc < 0) {
         rc = qvl_report(ui, rc, &err);
         return rc == QVL_EXIT_ERROR ? QVL_EXIT_MODEL : rc;

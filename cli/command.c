@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_FILE ((size_t)1 << 30)
 
@@ -48,6 +49,22 @@ qvl_kv_type qvl_kv_of(const char *name)
 }
 
 const char *qvl_model_path(const struct qvl_options *o) { return o->args.n ? o->args.v[0] : o->env_model; }
+
+const char *qvl_with_revision(char *buf, size_t size, const struct qvl_options *o, const char *model)
+{
+    if (!o->revision)
+        return model;
+    const char *at = strchr(model, '@');
+    if (access(model, F_OK) == 0)
+        qvl_ui_error("--revision: %s is a path; a revision goes with the name of a model", model);
+    else if (at && strcmp(at + 1, o->revision) != 0)
+        qvl_ui_error("--revision %s: %s names another one", o->revision, model);
+    else if (snprintf(buf, size, "%.*s@%s", at ? (int)(at - model) : (int)strlen(model), model, o->revision) >= (int)size)
+        qvl_ui_error("--revision: is too long");
+    else
+        return buf;
+    return NULL;
+}
 
 /* What the library found odd about the model, a line each. */
 static void tell_warnings(struct qvl_ui *ui, const qvl_model *m)
@@ -93,6 +110,10 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
 {
     qvl_err err = {0};
     qvl_model_params p;
+    char named[1024];
+    path = qvl_with_revision(named, sizeof named, o, path);
+    if (!path)
+        return QVL_EXIT_USAGE;
     qvl_model_options(&p, o, ui, path, fallback);
     p.no_weights = no_weights;
     qvl_interrupt_defer(); /* packed weights that are half written are removed */

@@ -15,6 +15,7 @@ int qvl_cmd_inspect(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_pack(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui);
 int qvl_cmd_export(const struct qvl_options *o, struct qvl_ui *ui);
+int qvl_cmd_pull(const struct qvl_options *o, struct qvl_ui *ui);
 
 /* Prints the error and says what the program ends with. */
 int qvl_report(struct qvl_ui *ui, int rc, const qvl_err *err);
@@ -28,6 +29,8 @@ void qvl_model_options(qvl_model_params *p, const struct qvl_options *o, struct 
 void qvl_session_options(qvl_session_params *p, const struct qvl_options *o);
 /* The model the command works on: its argument, else QVL_MODEL. */
 const char *qvl_model_path(const struct qvl_options *o);
+/* `model` with --revision as "NAME@REV" in buf, or model itself. Prints what fails and returns NULL. */
+const char *qvl_with_revision(char *buf, size_t size, const struct qvl_options *o, const char *model);
 qvl_precision qvl_precision_of(const char *name, qvl_precision fallback);
 /* The same for --kv; NULL is auto. */
 qvl_kv_type qvl_kv_of(const char *name);

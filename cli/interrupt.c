@@ -54,6 +54,13 @@ void qvl_interrupt_defer(void)
     atomic_store(&state.mode, DEFER);
 }
 
+void qvl_interrupt_mark(void)
+{
+    atomic_store(&state.session, NULL);
+    atomic_store(&state.count, 0);
+    atomic_store(&state.mode, CANCEL_SESSION);
+}
+
 void qvl_interrupt_collect(void)
 {
     if (atomic_exchange(&state.mode, COLLECT) != COLLECT) /* presses between two waits stay: none is lost */

@@ -8,6 +8,8 @@
 void qvl_interrupt_install(void);
 /* From here on the first Ctrl-C cancels this session; NULL: Ctrl-C ends the program at once. */
 void qvl_interrupt_watch(qvl_session *s);
+/* From here on the first Ctrl-C leaves a mark for qvl_interrupt_pending(), the second ends the program. */
+void qvl_interrupt_mark(void);
 /* From here on Ctrl-C only leaves a mark (a line is being edited). */
 void qvl_interrupt_collect(void);
 /* From here on the first Ctrl-C leaves a mark, for work that stops by itself and cleans up; the second ends the program. */

@@ -23,6 +23,7 @@ static int run_command(enum qvl_command command, int argc, char **argv)
         [QVL_CMD_INSPECT] = qvl_cmd_inspect, [QVL_CMD_BENCH] = qvl_cmd_bench,
         [QVL_CMD_EXPORT] = qvl_cmd_export,
         [QVL_CMD_PACK] = qvl_cmd_pack,
+        [QVL_CMD_PULL] = qvl_cmd_pull,
     };
     struct qvl_options o;
     struct qvl_ui ui;

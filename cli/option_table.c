@@ -10,7 +10,8 @@
 #define BENCH (1u << QVL_CMD_BENCH)
 #define EXPORT (1u << QVL_CMD_EXPORT)
 #define PACK (1u << QVL_CMD_PACK)
-#define ALL (RUN | VERIFY | TOKENIZE | INSPECT | BENCH | EXPORT | PACK)
+#define PULL (1u << QVL_CMD_PULL)
+#define ALL (RUN | VERIFY | TOKENIZE | INSPECT | BENCH | EXPORT | PACK | PULL)
 #define U32_MAX 4294967295.0
 
 const struct qvl_opt_row qvl_opt_rows[] = {
@@ -57,6 +58,14 @@ const struct qvl_opt_row qvl_opt_rows[] = {
              "model reads first, so that 4-bit scales are chosen for what matters to it"},
     {.name = "force", .letter = 'f', .kind = QVL_OPT_FLAG, .commands = PACK, .offset = AT(force),
      .help = "also into a folder that is there and not empty, unless it holds another model. Files of other names stay"},
+    {.name = "include", .kind = QVL_OPT_LIST, .commands = PULL, .offset = AT(include), .arg = "PATTERN",
+     .help = "exactly the files that match (\"*.json\", \"onnx/\"); may be repeated; default: what a model needs"},
+    {.name = "exclude", .kind = QVL_OPT_LIST, .commands = PULL, .offset = AT(exclude), .arg = "PATTERN",
+     .help = "leave out the files that match; may be repeated"},
+    {.name = "jobs", .letter = 'j', .kind = QVL_OPT_COUNT, .commands = PULL, .offset = AT(jobs), .arg = "N", .min = 1, .max = 16,
+     .help = "files at a time (default 4)"},
+    {.name = "force", .kind = QVL_OPT_FLAG, .commands = PULL, .offset = AT(force),
+     .help = "download also what is there already"},
     {.name = "shape", .kind = QVL_OPT_TEXT, .commands = BENCH, .offset = AT(shape), .arg = "NAME",
      .help = "random weights in the proportions of a published model: 2b, 4b (default), 8b, 32b"},
     {.name = "image", .kind = QVL_OPT_SIZES, .commands = BENCH, .offset = AT(bench_images), .arg = "WxH[,...]", .min = 1, .max = 65536,
@@ -138,6 +147,8 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .group = QVL_GROUP_MACHINE, .help = "vision half of a GGUF model; default: the mmproj-*.gguf beside it"},
     {.name = "model", .aliases = "pytorch-model", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | TOKENIZE | EXPORT | PACK, .offset = AT(model),
      .arg = "PATH", .group = QVL_GROUP_MACHINE, .help = "another way to say MODEL"},
+    {.name = "revision", .kind = QVL_OPT_TEXT, .commands = ALL, .offset = AT(revision), .arg = "REV", .group = QVL_GROUP_MACHINE,
+     .help = "branch, tag or commit of a model that is named, as in NAME@REV; default main"},
     {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT | PACK, .offset = AT(text), .arg = "PATH",
      .group = QVL_GROUP_MACHINE,
      .help = "take the text decoder from elsewhere: a GGUF file, an ONNX Runtime GenAI folder (genai_config.json, model.onnx), or a "
@@ -163,9 +174,9 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "write every intermediate result to this safetensors file"},
     {.name = "format", .kind = QVL_OPT_CHOICE, .commands = BENCH, .offset = AT(format), .arg = "KIND",
      .choices = "table|json|csv|md", .group = QVL_GROUP_OUTPUT, .help = "how the rows are written (default table)"},
-    {.name = "json", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | INSPECT | BENCH | EXPORT | PACK, .offset = AT(json),
+    {.name = "json", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | INSPECT | BENCH | EXPORT | PACK | PULL, .offset = AT(json),
      .group = QVL_GROUP_OUTPUT, .help = "one JSON object on standard output instead of text"},
-    {.name = "quiet", .letter = 'q', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH | EXPORT | PACK, .offset = AT(quiet),
+    {.name = "quiet", .letter = 'q', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH | EXPORT | PACK | PULL, .offset = AT(quiet),
      .group = QVL_GROUP_OUTPUT, .help = "no progress and no closing line; verify: only what fails, and the summary"},
     {.name = "verbose", .letter = 'v', .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY | BENCH, .offset = AT(verbose),
      .group = QVL_GROUP_OUTPUT, .help = "say what was chosen: precision, cpu level, threads, context, sampling"},
@@ -181,8 +192,9 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                   "qvl run [MODEL] --messages FILE [options]\n"
                   "qvl run [MODEL]                                a chat, on a terminal",
          .brief = "one answer about text and pictures; without a prompt on a terminal: a chat",
-         .text = "MODEL is a Hugging Face folder (config.json, *.safetensors, tokenizer.json); it may be left out when QVL_MODEL "
-                 "is set. The answer alone goes to standard output, everything else to standard error.\n"
+         .text = "MODEL is a Hugging Face folder (config.json, *.safetensors, tokenizer.json), a .gguf file, or the name of a model "
+                 "that was downloaded (ORG/NAME, ORG/NAME@REV, ORG/NAME:QUANT; see qvl pull); it may be left out when QVL_MODEL is set. "
+                 "The answer alone goes to standard output, everything else to standard error.\n"
                  "In a chat, /help lists the commands; a picture is added with /image FILE or by dropping it into the window. "
                  "Ctrl-C stops the answer, a second one the program; Ctrl-D leaves the chat.",
          .examples = "qvl run MODEL -p \"What is in this picture?\" --image photo.jpg\n"
@@ -266,7 +278,23 @@ const struct qvl_command_row qvl_command_rows[QVL_CMD_COUNT] = {
                      "qvl pack ./pytorch --text ./cpu-text -o packed\n",
          .min_args = 1,
          .max_args = 1},
+    [QVL_CMD_PULL] =
+        {.name = "pull",
+         .usage = "qvl pull REPO[@REV] [options]",
+         .brief = "download a model, resumable and checked",
+         .text = "REPO is ORG/NAME on the hub, or ORG/NAME:QUANT for one quantisation of a GGUF repository. The files go into the cache "
+                 "of the huggingface_hub client ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub) and are found there by every "
+                 "command as MODEL, and by Python. Each is checked by size and hash; after Ctrl-C or a failure the same command goes "
+                 "on where it ended. The folder's path goes to standard output.\n"
+                 "Variables: HF_TOKEN (or the file $HF_HOME/token) for private and gated models, HF_ENDPOINT for a mirror, "
+                 "HF_HUB_DOWNLOAD_TIMEOUT for the seconds of silence that end a try, HF_HUB_OFFLINE.",
+         .examples = "qvl pull Qwen/Qwen3-VL-4B-Instruct\n"
+                     "qvl run Qwen/Qwen3-VL-4B-Instruct --image photo.jpg -p \"Describe this.\"\n"
+                     "qvl pull Qwen/Qwen3-VL-4B-Instruct-GGUF:Q4_K_M\n"
+                     "qvl pull ORG/NAME@v1.0 --include \"*.json\" --include \"*.safetensors\"\n",
+         .min_args = 1,
+         .max_args = 1},
 };
 
 const char qvl_later_options[] = "video fps device";
-const char qvl_later_commands[] = "serve batch pull";
+const char qvl_later_commands[] = "serve batch";

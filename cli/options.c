@@ -445,8 +445,9 @@ int qvl_options_parse(struct qvl_options *o, enum qvl_command command, int argc,
     if (n > c->max_args)
         return usage(o, "unexpected argument \"%.80s\"%s", o->args.v[c->max_args],
                      command == QVL_CMD_RUN ? "; pictures go with --image, the question with -p" : "");
-    if (n + (o->env_model && command != QVL_CMD_INSPECT) < c->min_args)
+    if (n + (o->env_model && command != QVL_CMD_INSPECT && command != QVL_CMD_PULL) < c->min_args)
         return usage(o, "%s", command == QVL_CMD_INSPECT ? "PATH is missing"
+                              : command == QVL_CMD_PULL  ? "REPO is missing"
                               : command == QVL_CMD_VERIFY && (n || o->env_model) ? "GOLDEN is missing"
                                                      : "MODEL is missing (or set QVL_MODEL)");
     return 0;
@@ -457,6 +458,8 @@ void qvl_options_free(struct qvl_options *o)
     free(o->args.v);
     free(o->images.v);
     free(o->stop.v);
+    free(o->include.v);
+    free(o->exclude.v);
     *o = (struct qvl_options){.command = o->command};
 }
 

@@ -10,7 +10,9 @@
 enum { QVL_EXIT_OK = 0, QVL_EXIT_ERROR = 1, QVL_EXIT_USAGE = 2, QVL_EXIT_MEMORY = 3, QVL_EXIT_MODEL = 4, QVL_EXIT_INTERRUPTED = 130 };
 
 /* Commands; an option's row names the ones it belongs to as 1 << command. */
-enum qvl_command { QVL_CMD_RUN, QVL_CMD_VERIFY, QVL_CMD_TOKENIZE, QVL_CMD_INSPECT, QVL_CMD_BENCH, QVL_CMD_EXPORT, QVL_CMD_PACK, QVL_CMD_COUNT };
+enum qvl_command {
+    QVL_CMD_RUN, QVL_CMD_VERIFY, QVL_CMD_TOKENIZE, QVL_CMD_INSPECT, QVL_CMD_BENCH, QVL_CMD_EXPORT, QVL_CMD_PACK, QVL_CMD_PULL, QVL_CMD_COUNT
+};
 
 /* Options for which it matters whether they were given at all. */
 enum qvl_opt_mark {
@@ -57,10 +59,13 @@ struct qvl_options {
     int decode, skip_special, plain, no_generation_prompt;
 
     const char *output; /* export, pack */
-    int force;
+    int force;          /* export, pack, pull */
     const char *type, *mmproj_type; /* export */
     int gguf;
     const char *head, *calibrate; /* pack */
+    const char *revision; /* of a model that is named, not a path */
+    struct qvl_strings include, exclude; /* pull */
+    uint64_t jobs;
 
     const char *shape, *format; /* bench */
     uint64_t bench_decode;

@@ -148,8 +148,8 @@ int qvl_ui_close_out(struct qvl_ui *ui, int status)
 
 static const struct {
     const char *name, *shown;
-} stages[] = {{"load", "loading model"}, {"calibrate", "calibrating"}, {"pack", "packing weights"}, {"vision", "reading pictures"}, {"prompt", "reading prompt"},
-            {"write", "writing"}};
+} stages[] = {{"load", "loading model"}, {"calibrate", "calibrating"}, {"pack", "packing weights"}, {"vision", "reading pictures"},
+            {"prompt", "reading prompt"}, {"write", "writing"}, {"pull", "downloading"}};
 
 static int columns(void)
 {
@@ -157,16 +157,27 @@ static int columns(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80;
 }
 
-static void draw(struct qvl_ui *ui, const char *shown, double share, double ms)
+/* A download's bytes and rate: "1.2 GB of 8.9 GB · 42 MB/s". What was there at the beginning counts for no rate. */
+static const char *amounts(char *out, size_t size, const struct qvl_ui *ui, uint64_t done, uint64_t total, double ms)
 {
+    char a[32], b[32], c[32];
+    double rate = ms > 0 ? (double)(done - ui->stage_start) / ms * 1e3 : 0;
+    snprintf(out, size, "  %s of %s · %s/s", qvl_ui_bytes(a, sizeof a, done), qvl_ui_bytes(b, sizeof b, total),
+             qvl_ui_bytes(c, sizeof c, (uint64_t)rate));
+    return out;
+}
+
+static void draw(struct qvl_ui *ui, const char *shown, uint64_t done, uint64_t total, double ms, const char *more)
+{
+    double share = total ? (double)done / (double)total : 0, gained = (double)(done - ui->stage_start);
     char bar[BAR_CELLS * 3 + 1] = "", left[32];
-    int room = columns() - 40, cells = room < BAR_CELLS ? room : BAR_CELLS;
+    int room = columns() - 40 - (int)strlen(more), cells = room < BAR_CELLS ? room : BAR_CELLS;
     for (int i = 0; i < cells; i++) {
         size_t n = strlen(bar);
         memcpy(bar + n, i < share * cells ? "█" : "░", sizeof "█");
     }
-    const char *rest = share > 0.02 ? qvl_ui_time(left, sizeof left, ms / share - ms) : "";
-    fprintf(stderr, "\r\033[K%s%-16s %s%s%3.0f %%%s%s", ui->colour ? "\033[2m" : "", shown, bar, *bar ? " " : "", 100 * share,
+    const char *rest = gained > 0.02 * (double)total ? qvl_ui_time(left, sizeof left, ms * (double)(total - done) / gained) : "";
+    fprintf(stderr, "\r\033[K%s%-16s %s%s%3.0f %%%s%s%s", ui->colour ? "\033[2m" : "", shown, bar, *bar ? " " : "", 100 * share, more,
             *rest && room > -10 ? "  " : "", room > -10 ? rest : "");
     fputs(ui->colour ? "\033[0m" : "", stderr);
     fflush(stderr);
@@ -186,6 +197,7 @@ int qvl_ui_progress(void *ud, const char *stage, uint64_t done, uint64_t total)
 {
     struct qvl_ui *ui = ud;
     const char *shown = stage;
+    char more[128];
     double now = qvl_ui_now_ms();
     if (qvl_interrupt_pending())
         return 1;
@@ -195,12 +207,14 @@ int qvl_ui_progress(void *ud, const char *stage, uint64_t done, uint64_t total)
     if (!ui->stage || strcmp(ui->stage, shown) != 0) {
         ui->stage = shown;
         ui->stage_ms = now;
+        ui->stage_start = done;
     }
     if (done >= total) {
         qvl_ui_clear(ui);
         ui->stage = NULL;
     } else if (ui->bars && now - ui->stage_ms >= BAR_DELAY_MS) {
-        draw(ui, shown, total ? (double)done / (double)total : 0, now - ui->stage_ms);
+        double ms = now - ui->stage_ms;
+        draw(ui, shown, done, total, ms, strcmp(stage, "pull") == 0 ? amounts(more, sizeof more, ui, done, total, ms) : "");
     }
     return 0;
 }

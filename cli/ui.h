@@ -13,6 +13,7 @@ struct qvl_ui {
     int bar_shown;
     const char *stage; /* the bar's, with the time it began */
     double stage_ms;
+    uint64_t stage_start; /* what was done at that time */
 };
 
 void qvl_ui_init(struct qvl_ui *ui, int quiet, int verbose);

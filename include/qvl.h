@@ -57,8 +57,8 @@ QVL_API const char *qvl_strerror(int code);
 /* Memory returned by the library as `char **` is released with this; NULL is fine. */
 QVL_API void qvl_free(void *p);
 
-/* Progress of something long. `stage` is one of "load", "calibrate", "pack", "vision", "prompt", "write"; done <= total. Called on the thread that
- * called the library, at most some twenty times a second. Return non-zero to stop with QVL_E_CANCELLED. */
+/* Progress of something long. `stage` is one of "load", "calibrate", "pack", "vision", "prompt", "write", "pull"; done <= total. Called
+ * on the thread that called the library, at most some twenty times a second. Return non-zero to stop with QVL_E_CANCELLED. */
 typedef int (*qvl_progress_fn)(void *ud, const char *stage, uint64_t done, uint64_t total);
 
 /* ---------------------------------------------------------------- model */
@@ -75,8 +75,8 @@ typedef enum qvl_precision {
 
 typedef struct qvl_model_params {
     size_t struct_size;
-    const char *path;          /* Hugging Face folder (config.json, *.safetensors, tokenizer.json), .gguf file, or a folder with one
-                                  model in .gguf files */
+    const char *path;          /* Hugging Face folder (config.json, *.safetensors, tokenizer.json), .gguf file, a folder with one
+                                  model in .gguf files, or a name for qvl_hub_find */
     qvl_precision precision;   /* text decoder and, unless the next field says otherwise, vision encoder */
     qvl_precision vision_precision; /* also QVL_PRECISION_Q8, the fast mode: the encoder's blocks as 8-bit weights with a scale
                                   for each row and 8-bit activations, packed at load; features keep a cosine of 0.999 (mean) to those of f32 */
@@ -186,6 +186,54 @@ QVL_API void qvl_export_params_default(qvl_export_params *p);
  * encoder. `model` says what to open (precision and the like do not matter). Both files appear whole or not at all. `result` may be
  * NULL; otherwise set its struct_size. */
 QVL_API int qvl_export_gguf(const qvl_model_params *model, const qvl_export_params *p, qvl_export_result *result, qvl_err *err);
+
+/* ---------------------------------------------------------------- models by name */
+
+/* Where a model argument leads: an existing path to itself; "ORG/NAME", "ORG/NAME@REVISION" (branch, tag, commit or the beginning
+ * of one), "ORG/NAME:QUANT" or "ORG/NAME/FILE" into the Hugging Face cache (HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME,
+ * XDG_CACHE_HOME, ~/.cache/huggingface/hub); "NAME:TAG" into Ollama's store (OLLAMA_MODELS, ~/.ollama/models). No network.
+ * qvl_model_open, qvl_inspect and qvl_bench do this with their path themselves. `revision` may be NULL. *path, and *mmproj (may be
+ * NULL; NULL is stored when the model needs none) are released with qvl_free. QVL_E_NOTFOUND says where was looked, or which
+ * file of the snapshot is missing. */
+QVL_API int qvl_hub_find(const char *name, const char *revision, char **path, char **mmproj, qvl_err *err);
+
+typedef enum qvl_pull_status {
+    QVL_PULL_PRESENT = 0, /* it was there already */
+    QVL_PULL_FETCHED,     /* downloaded and checked */
+    QVL_PULL_RESUMED,     /* the same, going on where an earlier download ended */
+    QVL_PULL_WAITING      /* another process is downloading it; a second row follows */
+} qvl_pull_status;
+
+typedef struct qvl_pull_row {
+    const char *name;     /* of the file inside the repository; borrowed for the call */
+    uint64_t bytes;
+    qvl_pull_status status;
+} qvl_pull_row;
+typedef void (*qvl_pull_fn)(void *ud, const qvl_pull_row *row);
+
+typedef struct qvl_pull_params {
+    size_t struct_size;
+    const char *repo;           /* "ORG/NAME", with "@REVISION", ":QUANT" or "/FILE" as for qvl_hub_find */
+    const char *revision;       /* NULL = as in `repo`, else "main" */
+    const char *const *include; /* n_include patterns ("*.json", "onnx/"): exactly the files that match one; n_include = 0: what a
+                                   model needs (safetensors, or one quantisation of a GGUF repository with its mmproj; json, txt,
+                                   jinja, tokenizer files) */
+    size_t n_include;
+    const char *const *exclude; /* n_exclude patterns of files to leave out */
+    size_t n_exclude;
+    uint32_t n_jobs;            /* files at a time; 0 = 4 */
+    int force;                  /* 1 = also what is there already */
+    qvl_progress_fn progress;   /* stage "pull", in bytes; may be NULL */
+    void *progress_ud;
+    qvl_pull_fn on_file;        /* may be NULL; on the caller's thread */
+    void *on_file_ud;
+} qvl_pull_params;
+
+QVL_API void qvl_pull_params_default(qvl_pull_params *p);
+/* Downloads into the Hugging Face cache, in that cache's own layout, from HF_ENDPOINT. *folder (may be NULL), released with
+ * qvl_free, is the snapshot's. Files are checked by size and hash before they appear; what a stop or a failure leaves is taken up by
+ * the next call. QVL_E_NOTFOUND: no such repository, revision or file; QVL_E_UNSUPPORTED: a library built without libcurl. */
+QVL_API int qvl_pull(const qvl_pull_params *p, char **folder, qvl_err *err);
 
 /* ---------------------------------------------------------------- text */
 

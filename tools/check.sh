@@ -30,7 +30,7 @@ run_tests build-asan
 
 say "gcc, thread sanitizer"
 build build-tsan -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS=-O1 -DQVL_SANITIZE=thread
-run_tests build-tsan -R 'pool|threads'
+run_tests build-tsan -R 'pool|threads|pull'
 
 say "gcc, release, warnings are errors"
 build build -DQVL_WERROR=ON -DCMAKE_BUILD_TYPE=Release

@@ -7,7 +7,7 @@ bad=0
 fail() { echo "check_source: $*"; bad=1; }
 
 # Layers: a file includes its own layer or a lower one.
-order="base cpu kernels formats model image text vision decoder sample engine"
+order="base cpu kernels formats hub model image text vision decoder sample engine"
 rank() { n=0; for l in $order; do n=$((n + 1)); [ "$l" = "$1" ] && { echo $n; return; }; done; echo 0; }
 for l in $order; do
     mine=$(rank "$l")
@@ -19,7 +19,7 @@ for l in $order; do
         done
     done
 done
-grep -nE '^#include "(base|cpu|kernels|formats|model|image|text|vision|decoder|sample|engine)/' cli/*.c cli/*.h examples/*.c 2>/dev/null &&
+grep -nE '^#include "(base|cpu|kernels|formats|hub|model|image|text|vision|decoder|sample|engine)/' cli/*.c cli/*.h examples/*.c 2>/dev/null &&
     fail "front ends include only qvl.h"
 
 # Functions that do not belong in a library, or nowhere.

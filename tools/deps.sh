@@ -3,7 +3,7 @@
 set -eu
 packages="gcc clang libclang-rt-14-dev make cmake ninja-build pkg-config xz-utils
  libjpeg62-turbo-dev libpng-dev libwebp-dev libheif-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
- libjansson-dev libedit-dev libcmocka-dev"
+ libjansson-dev libcurl4-openssl-dev libedit-dev libcmocka-dev"
 command -v dpkg-query >/dev/null || { echo "deps: not a Debian system; needed are: $packages"; exit 0; }
 missing=
 for p in $packages; do

@@ -40,6 +40,8 @@
 #include "engine/internal.h"
 #include "formats/gguf.h"
 #include "formats/tensor_source.h"
+#include "hub/hub.h"
+#include "kernels/kernels.h"
 #include "model/config.h"
 #include "model/gguf_model.h"
 #include "model/gguf_parts.h"
@@ -707,6 +709,7 @@ static int describe_folder(struct builder *b, json_t *root, const char *dir)
 int qvl_inspect(const char *path, char **json, qvl_err *err)
 {
     struct builder b = {.err = err};
+    struct qvl_hub_found found;
     char *dump = NULL;
     int rc;
     if (!path || !*path || !json)
@@ -715,10 +718,15 @@ int qvl_inspect(const char *path, char **json, qvl_err *err)
     json_t *root = json_object();
     if (!root)
         return qvl_fail_nomem(err, 0, "a description");
-    rc = qvl_dir_exists(path) ? describe_folder(&b, root, path)
-         : qvl_gguf_is(path)  ? describe_gguf_file(&b, root, path)
-         : qvl_onnx_model_is(path) ? qvl_inspect_onnx(root, path, err)
-                              : describe_tensors(&b, root, path);
+    rc = qvl_hub_resolve(&found, path, NULL, 0, err);
+    if (rc == 0)
+        rc = qvl_dir_exists(found.path)         ? describe_folder(&b, root, found.path)
+             : qvl_gguf_is(found.path)          ? describe_gguf_file(&b, root, found.path)
+             : qvl_onnx_model_is(found.path)    ? qvl_inspect_onnx(root, found.path, err)
+                                                : describe_tensors(&b, root, found.path);
+    if (rc == 0 && found.name)
+        put(&b, root, "name", text(found.name));
+    qvl_hub_found_free(&found);
     if (!rc && !b.failed)
         dump = json_dumps(root, JSON_INDENT(2));
     json_decref(root);

@@ -8,6 +8,7 @@
 #include "base/watch.h"
 #include "decoder/decoder.h"
 #include "formats/tensor_source.h"
+#include "hub/hub.h"
 #include "image/image.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
@@ -25,6 +26,8 @@
 #define QVL_JSON_MAX (64u << 20) /* bytes of a messages file */
 
 struct qvl_model {
+    struct qvl_hub_found found;      /* owns the next two */
+    struct qvl_hub_found found_text, found_vision; /* halves that were given by name */
     char *dir, *name;
     char precision[64];
     struct qvl_config config;

@@ -146,12 +146,9 @@ static int check_memory(struct qvl_model *m, const qvl_model_params *p, qvl_err 
 /* Everything but the weights, from the JSON files of a folder. */
 static int folder_parts(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
-    if (!qvl_dir_exists(m->dir)) {
-        if (qvl_file_exists(m->dir))
-            return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: is neither a .gguf file nor a folder with config.json, *.safetensors and "
-                            "tokenizer.json", m->dir);
-        return qvl_fail(err, QVL_E_NOTFOUND, "%s: no such model", m->dir);
-    }
+    if (!qvl_dir_exists(m->dir))
+        return qvl_fail(err, QVL_E_UNSUPPORTED, "%s: is neither a .gguf file nor a folder with config.json, *.safetensors and "
+                        "tokenizer.json", m->dir);
     if (p->mmproj)
         return qvl_fail(err, QVL_E_ARG, "%s: an mmproj goes with a GGUF model only: --vision takes one for a folder", m->dir);
     int rc = qvl_config_load(&m->config, m->dir, err);
@@ -189,6 +186,33 @@ static void describe_precision(struct qvl_model *m)
                  qvl_pack_kind(head));
 }
 
+/* A model found by its name keeps it; one found by a path is called by the last component. */
+static int name_model(struct qvl_model *m, qvl_err *err)
+{
+    if (!m->found.name) {
+        const char *base = qvl_path_base(m->dir);
+        size_t n = strlen(base);
+        while (n && base[n - 1] == '/')
+            n--;
+        m->found.name = qvl_strndup(base, n);
+    }
+    m->name = m->found.name;
+    return m->name ? 0 : qvl_fail_nomem(err, strlen(m->dir), "model name");
+}
+
+/* A half from elsewhere may be a name, too: ORG/NAME that is no path. */
+static int find_half(struct qvl_hub_found *f, const char **path, qvl_err *err)
+{
+    struct qvl_hub_name n;
+    qvl_err no_name;
+    if (!*path || qvl_file_exists(*path) || qvl_dir_exists(*path) || qvl_hub_name_parse(&n, *path, NULL, &no_name) < 0 ||
+        !strchr(n.repo, '/'))
+        return 0;
+    QVL_TRY(qvl_hub_resolve(f, *path, NULL, 0, err));
+    *path = f->path;
+    return 0;
+}
+
 static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_err *err)
 {
     enum qvl_cpu_level level;
@@ -196,16 +220,13 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
     m->no_memory_check = p->no_memory_check;
     QVL_TRY(qvl_cpu_level_parse(&level, p->cpu, err));
     m->kernels = qvl_kernels_get(level);
-    m->dir = qvl_strdup(p->path);
-    if (!m->dir)
-        return qvl_fail_nomem(err, strlen(p->path), "model path");
-    const char *base = qvl_path_base(m->dir);
-    size_t n = strlen(base);
-    while (n && base[n - 1] == '/')
-        n--;
-    m->name = qvl_strndup(base, n);
-    if (!m->name)
-        return qvl_fail_nomem(err, n, "model name");
+    QVL_TRY(qvl_hub_resolve(&m->found, p->path, NULL, !p->no_weights, err));
+    m->dir = m->found.path;
+    if (!p->mmproj)
+        p->mmproj = m->found.mmproj;
+    QVL_TRY(name_model(m, err));
+    QVL_TRY(find_half(&m->found_text, &p->text, err));
+    QVL_TRY(find_half(&m->found_vision, &p->vision, err));
     QVL_TRY(qvl_gguf_model_is(m->dir) ? qvl_model_gguf_parts(m, p, err) : folder_parts(m, p, err));
     QVL_TRY(check_shapes(&m->config, m->dir, err));
     QVL_TRY(ban_ids(m, err));
@@ -286,8 +307,9 @@ void qvl_model_close(qvl_model **model)
     qvl_tokenizer_close(&m->tokenizer);
     qvl_config_free(&m->config);
     qvl_mem_free(m->banned);
-    qvl_mem_free(m->name);
-    qvl_mem_free(m->dir);
+    qvl_hub_found_free(&m->found);
+    qvl_hub_found_free(&m->found_text);
+    qvl_hub_found_free(&m->found_vision);
     qvl_mem_free(m);
     *model = NULL;
 }

@@ -97,7 +97,7 @@ static void bench_lists(void **state)
 static void later_versions(void **state)
 {
     static const char *const names[] = {"--video", "--fps", "--device"};
-    static const char *const commands[] = {"serve", "batch", "pull"};
+    static const char *const commands[] = {"serve", "batch"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         REFUSE_RUN(2, "not in this version", names[i], "x");
@@ -189,7 +189,7 @@ static void environment(void **state)
 
 static void help_and_version(void **state)
 {
-    static const char *const commands[] = {"run", "verify", "tokenize", "inspect", "bench"};
+    static const char *const commands[] = {"run", "verify", "tokenize", "inspect", "bench", "pull"};
     (void)state;
     struct run r = RUN(NULL, "--version");
     expect_status(&r, 0);
