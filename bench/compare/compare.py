@@ -99,7 +99,7 @@ def line(r):
 def speed(table, llama, qvl, args):
     best = {}
 
-    def decode(depth, n_ctx, flash):
+    def decode(depth, n_ctx, flash, qvl=qvl):
         def theirs():
             return statistics.median(llama("decode", n_ctx=n_ctx, flash=flash, depth=depth, n=DECODED))
 
@@ -130,6 +130,8 @@ def speed(table, llama, qvl, args):
     if not args.quick:
         table.measure("512 tokens behind 3584", *prefill(512, 3584, 8448, flash), must="3.5x", rounds=min(args.rounds, 3))
         table.measure("decode at 8192 positions", *decode(8192, 8448, flash), must="2.5x")
+        int8 = Qvl(args.qvl, os.path.join(args.models, "qwen3vl-4b-q4_0.gguf"), args.threads)
+        table.measure("decode at 8192 positions, qvl's cache in int8", *decode(8192, 8448, flash, int8))
         llama("close", n_ctx=8448, flash=flash)
 
 
@@ -213,7 +215,7 @@ def main():
     parser.add_argument("--json", help="also write the rows to this file")
     args = parser.parse_args()
     model = os.path.join(args.models, "qwen3vl-4b-q4_0.gguf")
-    qvl = Qvl(args.qvl, model, args.threads)
+    qvl = Qvl(args.qvl, model, args.threads, ("--kv", "bf16"))
     qvl("load", *options())  # converts, once
     table = Table(args.rounds)
     table.note = ""
