@@ -1,6 +1,8 @@
 /* arena.c - see arena.h. Under AddressSanitizer the gaps between pieces are poisoned. */
 #include "base/arena.h"
 
+#include <sys/mman.h>
+
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -18,6 +20,8 @@
 #else
 #define RED_ZONE 0
 #endif
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 void *qvl_arena_take(struct qvl_arena *a, size_t n, size_t size)
 {
@@ -41,6 +45,19 @@ void *qvl_arena_take(struct qvl_arena *a, size_t n, size_t size)
     return a->base + at;
 }
 
+/* Advice for large arenas: fewer faults when the memory is used for the first time. */
+static void prefer_huge_pages(unsigned char *base, size_t size)
+{
+#ifdef MADV_HUGEPAGE
+    uintptr_t first = ((uintptr_t)base + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE, last = ((uintptr_t)base + size) / HUGE_PAGE * HUGE_PAGE;
+    if (last > first)
+        madvise((void *)first, last - first, MADV_HUGEPAGE);
+#else
+    (void)base;
+    (void)size;
+#endif
+}
+
 int qvl_arena_open(struct qvl_arena *a, size_t size, qvl_err *err)
 {
     *a = (struct qvl_arena){0};
@@ -48,6 +65,21 @@ int qvl_arena_open(struct qvl_arena *a, size_t size, qvl_err *err)
     if (!a->base)
         return qvl_fail_nomem(err, size, "work memory");
     a->size = size;
+    prefer_huge_pages(a->base, size);
+    return 0;
+}
+
+int qvl_arena_renew(struct qvl_arena *a, size_t size, qvl_err *err)
+{
+    if (!a->base || a->size < size) {
+        qvl_arena_close(a);
+        return qvl_arena_open(a, size, err);
+    }
+#ifdef QVL_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(a->base, a->size);
+#endif
+    a->used = 0;
+    a->overflow = 0;
     return 0;
 }
 

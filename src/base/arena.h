@@ -21,6 +21,9 @@ struct qvl_arena {
 void *qvl_arena_take(struct qvl_arena *a, size_t n, size_t size);
 /* Allocates the memory that a counting pass asked for; contents are undefined. */
 int qvl_arena_open(struct qvl_arena *a, size_t size, qvl_err *err);
+/* The same for an arena that may hold memory already: keeps it, all given back, when it suffices. A virtual machine may need longer to
+ * hand out new pages than the work in them takes. */
+int qvl_arena_renew(struct qvl_arena *a, size_t size, qvl_err *err);
 void qvl_arena_close(struct qvl_arena *a);
 
 #endif

@@ -215,10 +215,18 @@ static void matmul(const struct qvl_decoder *d, const struct qvl_team *t, float 
     qvl_team_barrier(t);
 }
 
-/* A row of products of d->h. */
-static struct qvl_matmul of_h(const struct qvl_decoder *d, float *y, int64_t m, const struct qvl_mat *w)
+/* m rows of products of d->h, from row `first` on. */
+static struct qvl_matmul of_h(const struct qvl_decoder *d, float *y, int64_t first, int64_t m, const struct qvl_mat *w)
 {
-    return (struct qvl_matmul){.y = y, .x = d->h, .w = w, .m = m, .y_stride = w->n_out, .x_stride = w->n_in};
+    return (struct qvl_matmul){.y = y, .x = d->h + first * w->n_in, .w = w, .m = m, .y_stride = w->n_out, .x_stride = w->n_in};
+}
+
+/* First row that a layer has to compute beside keys and values: in the last layer only rows that become logits go on. */
+static int64_t first_needed(const struct step *s, const struct qvl_layer_weights *w)
+{
+    const struct qvl_decoder *d = s->d;
+    int last = w == d->p.weights->layers + d->p.config->n_layer - 1;
+    return last && !s->trace && !d->moments ? s->n - s->n_logits : 0;
 }
 
 static void norm_rows(const struct qvl_decoder *d, const struct qvl_team *t, float *y, const float *x, int64_t m, const float *w)
@@ -261,7 +269,8 @@ static void begin(const struct step *s, const struct qvl_team *t)
 
 /* q and k: RMS per head, rotation; k and v into the cache. Split by heads: a head's cache has one writer. After a request to
  * stop the products are unfinished and nothing is stored: what lies behind the valid positions has to stay finite. */
-static void rotate_and_store(const struct step *s, const struct qvl_team *t, const struct qvl_layer_weights *w, struct qvl_kv *kv)
+static void rotate_and_store(const struct step *s, const struct qvl_team *t, const struct qvl_layer_weights *w, struct qvl_kv *kv,
+                             int64_t first)
 {
     struct qvl_decoder *d = s->d;
     const struct qvl_text_config *c = d->p.config;
@@ -269,7 +278,7 @@ static void rotate_and_store(const struct step *s, const struct qvl_team *t, con
     int64_t lo, hi, hd = c->d_head, half = hd / 2;
     float eps = (float)c->rms_eps;
     qvl_team_share(t, c->n_head, 1, &lo, &hi);
-    for (int64_t i = 0; i < s->n; i++)
+    for (int64_t i = first; i < s->n; i++)
         for (int64_t head = lo; head < hi; head++) {
             float *q = d->q + (i * c->n_head + head) * hd;
             kn->rmsnorm(q, q, w->q_norm, hd, eps);
@@ -296,41 +305,50 @@ static void attention(const struct step *s, const struct qvl_team *t, const stru
 {
     struct qvl_decoder *d = s->d;
     const struct qvl_text_config *c = d->p.config;
-    int64_t Q = (int64_t)c->n_head * c->d_head;
+    int64_t Q = (int64_t)c->n_head * c->d_head, D = c->d_model, first = first_needed(s, w), n = s->n - first;
     int layer = (int)(w - d->p.weights->layers);
     norm_rows(d, t, d->h, d->x, s->n, w->norm1);
     observe(d, t, layer, QVL_MOMENT_QKV, d->h, s->n);
-    const struct qvl_matmul qkv[] = {of_h(d, d->q, s->n, &w->q), of_h(d, d->k, s->n, &w->k), of_h(d, d->v, s->n, &w->v)};
-    qvl_matmul_set(t, d->p.kernels, d->p.arith, qkv, 3, &d->scratch);
+    const struct qvl_matmul kvq[] = {of_h(d, d->k, 0, s->n, &w->k), of_h(d, d->v, 0, s->n, &w->v),
+                                     of_h(d, d->q + first * Q, first, n, &w->q)};
+    qvl_matmul_set(t, d->p.kernels, d->p.arith, kvq, first ? 2 : 3, &d->scratch);
+    if (first)
+        qvl_matmul(t, d->p.kernels, d->p.arith, &kvq[2], &d->scratch);
     qvl_team_barrier(t);
-    rotate_and_store(s, t, w, kv);
-    struct qvl_attention op = {.out = d->att, .q = d->q, .kv = kv, .n_tok = s->n, .out_stride = Q, .q_stride = Q,
-                               .n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->d_head, .causal = 1, .first = s->from,
+    rotate_and_store(s, t, w, kv, first);
+    if (!n)
+        return;
+    struct qvl_attention op = {.out = d->att + first * Q, .q = d->q + first * Q, .kv = kv, .n_tok = n, .out_stride = Q, .q_stride = Q,
+                               .n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->d_head, .causal = 1, .first = s->from + first,
                                .n_key = s->from + s->n, .scale = 1.0f / sqrtf((float)c->d_head)};
     qvl_attention(t, d->p.kernels, d->p.kv, &op, &d->scratch);
     qvl_team_barrier(t);
     observe(d, t, layer, QVL_MOMENT_O, d->att, s->n);
-    matmul(d, t, d->x, d->att, s->n, &w->o, 1);
+    matmul(d, t, d->x + first * D, d->att + first * Q, n, &w->o, 1);
 }
 
 static void mlp(const struct step *s, const struct qvl_team *t, const struct qvl_layer_weights *w, int sparse)
 {
     struct qvl_decoder *d = s->d;
     const struct qvl_text_config *c = d->p.config;
+    int64_t first = first_needed(s, w), n = s->n - first;
+    float *x = d->x + first * c->d_model, *h = d->h + first * c->d_model;
     int layer = (int)(w - d->p.weights->layers);
+    if (!n)
+        return;
     if (t->id == 0)
         d->moe.layer = layer; /* read behind the next barrier */
-    norm_rows(d, t, d->h, d->x, s->n, w->norm2);
+    norm_rows(d, t, h, x, n, w->norm2);
     if (sparse) {
-        qvl_moe_run(t, d->p.kernels, d->p.arith, c, w, &d->moe, d->x, d->h, s->n, &d->scratch);
+        qvl_moe_run(t, d->p.kernels, d->p.arith, c, w, &d->moe, x, h, n, &d->scratch);
         return;
     }
     observe(d, t, layer, QVL_MOMENT_GATE_UP, d->h, s->n);
-    const struct qvl_matmul pair[] = {of_h(d, d->gate, s->n, &w->gate), of_h(d, d->up, s->n, &w->up)};
+    const struct qvl_matmul pair[] = {of_h(d, d->gate, first, n, &w->gate), of_h(d, d->up, first, n, &w->up)};
     qvl_matmul_gated(t, d->p.kernels, d->p.arith, pair, &d->scratch);
     qvl_team_barrier(t);
     observe(d, t, layer, QVL_MOMENT_DOWN, d->gate, s->n);
-    matmul(d, t, d->x, d->gate, s->n, &w->down, 1);
+    matmul(d, t, x, d->gate, n, &w->down, 1);
 }
 
 /* Rows of pictures += DeepStack features of this layer. */

@@ -298,7 +298,8 @@ static double vision_flop(const struct bench *b, double n_patch)
 static int bench_vision(struct bench *b, uint32_t w, uint32_t h, qvl_err *err)
 {
     const struct qvl_vision_config *c = &b->config->vision;
-    struct qvl_vision v = {.config = c, .weights = &b->weights->vision, .kernels = b->kernels, .arith = b->vision};
+    struct qvl_arena work = {0}; /* as in a session: the second picture finds the memory of the first */
+    struct qvl_vision v = {.config = c, .weights = &b->weights->vision, .kernels = b->kernels, .arith = b->vision, .work = &work};
     uint32_t factor = (uint32_t)(c->patch * c->merge);
     struct qvl_patches p = {.grid_t = 1, .n_elem = c->n_channel * c->temporal_patch * c->patch * c->patch};
     struct times times = {.n = ROUNDS};
@@ -324,6 +325,7 @@ static int bench_vision(struct bench *b, uint32_t w, uint32_t h, qvl_err *err)
         qvl_vision_features_free(&f);
     }
     double n_patch = (double)p.n_patch;
+    qvl_arena_close(&work);
     qvl_patches_free(&p);
     if (rc < 0)
         return rc;

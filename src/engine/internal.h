@@ -73,6 +73,7 @@ struct qvl_session {
     struct qvl_model *model;
     struct qvl_session_params p;     /* with defaults filled in */
     struct qvl_pool *pool;
+    struct qvl_arena vision_work;    /* of the encoder, for the next picture */
     struct qvl_pool *vision_pool;    /* of another size, for pictures; NULL: pool */
     struct qvl_decoder *decoder;
     struct qvl_sampler sampler;

@@ -13,6 +13,7 @@
 #include "engine/internal.h"
 
 #define FEATURES_KEPT ((size_t)256 << 20) /* bytes of features held beyond those of the current prompt */
+#define WORK_KEPT ((size_t)256 << 20)     /* most bytes of work memory that wait for the next picture */
 
 static void media_free(struct qvl_media *m)
 {
@@ -242,7 +243,7 @@ int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watc
 {
     const struct qvl_model *model = s->model;
     struct qvl_vision v = {.config = &model->config.vision, .weights = &model->weights.vision, .kernels = model->kernels,
-                           .arith = model->arith_vision};
+                           .arith = model->arith_vision, .work = &s->vision_work};
     struct qvl_patches patches = {0};
     struct qvl_pool *pool = s->vision_pool ? s->vision_pool : s->pool;
     m->used = s->clock;
@@ -268,6 +269,8 @@ int qvl_media_encode(struct qvl_session *s, struct qvl_media *m, struct qvl_watc
         qvl_trace_add(trace, QVL_DT_I32, grid, 1, 3, "grid_thw");
         rc = qvl_vision_encode(&m->features, &v, &patches, pool, watch, trace, err);
     }
+    if (s->vision_work.size > WORK_KEPT)
+        qvl_arena_close(&s->vision_work);
     qvl_patches_free(&patches);
     if (rc == 0)
         qvl_feature_cache_store(s, m);

@@ -192,6 +192,7 @@ void qvl_session_close(qvl_session **session)
     qvl_buf_free(&s->reasoning);
     qvl_decoder_close(&s->decoder);
     qvl_pool_close(&s->pool);
+    qvl_arena_close(&s->vision_work);
     qvl_pool_close(&s->vision_pool);
     qvl_arena_close(&s->arena);
     qvl_mem_free(s);

@@ -396,17 +396,16 @@ int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *
                         p->grid_h, p->grid_w, p->n_elem);
 
     struct run r = {.v = v, .p = p, .out = out, .watch = watch, .trace = trace, .n_seg = (int64_t)p->grid_h * p->grid_w};
-    struct qvl_arena arena = {0};
-    layout(&r, &arena, v, p->n_patch, r.n_seg, side, p->n_elem, n_threads);
-    if (arena.overflow)
+    struct qvl_arena count = {0}, own = {0}, *arena = v->work ? v->work : &own;
+    layout(&r, &count, v, p->n_patch, r.n_seg, side, p->n_elem, n_threads);
+    if (count.overflow)
         return qvl_fail(err, QVL_E_LIMIT, "picture of %lld patches: work memory overflows", (long long)p->n_patch);
-    size_t size = arena.used;
-    QVL_TRY(qvl_arena_open(&arena, size, err));
+    QVL_TRY(qvl_arena_renew(arena, count.used, err));
     int rc = qvl_vision_features_alloc(out, c, p->n_patch / unit, err);
     if (rc < 0)
         goto done;
-    layout(&r, &arena, v, p->n_patch, r.n_seg, side, p->n_elem, n_threads);
-    if (QVL_NEVER(arena.overflow)) {
+    layout(&r, arena, v, p->n_patch, r.n_seg, side, p->n_elem, n_threads);
+    if (QVL_NEVER(arena->overflow)) {
         rc = qvl_fail(err, QVL_E_STATE, "vision work memory was counted wrongly");
         goto done;
     }
@@ -429,7 +428,7 @@ int qvl_vision_encode(struct qvl_vision_features *out, const struct qvl_vision *
         qvl_trace_add(trace, QVL_DT_F32, out->tap[k], out->n_token, c->d_out, "vision.deepstack.%d", k);
     qvl_trace_add(trace, QVL_DT_F32, out->main, out->n_token, c->d_out, "vision.output");
 done:
-    qvl_arena_close(&arena);
+    qvl_arena_close(&own);
     if (rc < 0)
         qvl_vision_features_free(out);
     return rc;

@@ -5,6 +5,7 @@
 #ifndef QVL_VISION_ENCODER_H
 #define QVL_VISION_ENCODER_H
 
+#include "base/arena.h"
 #include "base/trace.h"
 #include "base/watch.h"
 #include "image/image.h"
@@ -30,6 +31,7 @@ struct qvl_vision {             /* what all pictures share; borrowed */
     const struct qvl_vision_weights *weights;
     const struct qvl_kernels *kernels;
     enum qvl_arith arith;
+    struct qvl_arena *work;     /* work memory kept from one picture to the next, the caller's to close; NULL: none is kept */
 };
 
 /* Memory that encoding n_patch patches (n_seg of them to a temporal step) takes while it runs, and that its features keep. */
