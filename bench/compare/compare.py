@@ -10,6 +10,7 @@ attention modes, which a pilot at 2048 positions chooses, and with the better of
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -65,11 +66,13 @@ def options(**given):
 
 
 class Table:
-    def __init__(self, rounds):
-        self.rounds, self.rows = rounds, []
+    def __init__(self, rounds, only):
+        self.rounds, self.only, self.rows = rounds, re.compile(only), []
 
     def measure(self, name, theirs, ours, must="", rounds=None):
         """theirs() and ours() return milliseconds; ours() also the share and what it is a share of."""
+        if not self.only.search(name):
+            return
         pairs = []
         for i in range(rounds or self.rounds):
             a = theirs()
@@ -212,12 +215,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes: 8192 positions, depth 3584, 1920x1088")
     parser.add_argument("--only", default="text,vision,own", help="of text,vision,own,onnx")
+    parser.add_argument("--rows", default="", metavar="REGEX", help="only rows whose name matches")
     parser.add_argument("--json", help="also write the rows to this file")
     args = parser.parse_args()
     model = os.path.join(args.models, "qwen3vl-4b-q4_0.gguf")
     qvl = Qvl(args.qvl, model, args.threads, ("--kv", "bf16"))
     qvl("load", *options())  # converts, once
-    table = Table(args.rounds)
+    table = Table(args.rounds, args.rows)
     table.note = ""
     only = args.only.split(",")
     about = []
