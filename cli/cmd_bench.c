@@ -146,11 +146,20 @@ int qvl_cmd_bench(const struct qvl_options *o, struct qvl_ui *ui)
     p.depths = list(&o->bench_depths, &p.n_depths);
     p.images = list(&o->bench_images, &p.n_images);
     p.n_images /= 2;
+    struct qvl_lora_options lora;
+    int status = qvl_lora_read(&lora, o);
+    if (status) {
+        qvl_lora_free(&lora);
+        return status;
+    }
+    p.lora = lora.v;
+    p.n_lora = lora.n;
     if (ui->verbose)
         qvl_ui_note(ui, "qvl %s, %s%s, precision %s, cpu level %s", qvl_version(), p.path ? "model " : "random weights ",
                     p.path ? p.path : p.shape, o->precision ? o->precision : "auto", o->cpu ? o->cpu : "best");
     s.list = s.form == FORM_JSON ? json_array() : NULL;
     int rc = qvl_bench(&p, on_row, &s, &err);
+    qvl_lora_free(&lora);
     if (rc < 0) {
         json_decref(s.list);
         return qvl_ui_close_out(ui, qvl_report(ui, rc, &err));

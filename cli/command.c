@@ -66,6 +66,45 @@ const char *qvl_with_revision(char *buf, size_t size, const struct qvl_options *
     return NULL;
 }
 
+/* "DIR:0.5": what stands behind the last colon is a scale when it is a number and the whole is no path. */
+static double take_scale(char *path)
+{
+    char *colon = strrchr(path, ':'), *end = NULL;
+    if (!colon || !colon[1] || access(path, F_OK) == 0)
+        return 1;
+    double scale = strtod(colon + 1, &end);
+    if (*end || !isfinite(scale))
+        return 1;
+    *colon = 0;
+    return scale;
+}
+
+int qvl_lora_read(struct qvl_lora_options *l, const struct qvl_options *o)
+{
+    *l = (struct qvl_lora_options){0};
+    if (o->lora.n > QVL_MAX_LORA) {
+        qvl_ui_error("--lora: found %zu adapters, expected at most %d", o->lora.n, (int)QVL_MAX_LORA);
+        return QVL_EXIT_USAGE;
+    }
+    for (; l->n < o->lora.n; l->n++) {
+        char *path = strdup(o->lora.v[l->n]);
+        if (!path) {
+            qvl_ui_error("out of memory");
+            return QVL_EXIT_MEMORY;
+        }
+        l->path[l->n] = path;
+        l->v[l->n].scale = take_scale(path);
+        l->v[l->n].path = path;
+    }
+    return 0;
+}
+
+void qvl_lora_free(struct qvl_lora_options *l)
+{
+    while (l->n)
+        free(l->path[--l->n]);
+}
+
 /* What the library found odd about the model, a line each. */
 static void tell_warnings(struct qvl_ui *ui, const qvl_model *m)
 {
@@ -110,12 +149,20 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
 {
     qvl_err err = {0};
     qvl_model_params p;
+    struct qvl_lora_options lora;
     char named[1024];
     path = qvl_with_revision(named, sizeof named, o, path);
     if (!path)
         return QVL_EXIT_USAGE;
+    int status = qvl_lora_read(&lora, o);
+    if (status) {
+        qvl_lora_free(&lora);
+        return status;
+    }
     qvl_model_options(&p, o, ui, path, fallback);
     p.no_weights = no_weights;
+    p.lora = lora.v;
+    p.n_lora = lora.n;
     qvl_interrupt_defer(); /* packed weights that are half written are removed */
     int rc = qvl_model_open(m, &p, &err);
     if (rc == 0 && qvl_interrupt_pending()) {
@@ -123,13 +170,14 @@ int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui
         rc = QVL_E_CANCELLED;
     }
     qvl_interrupt_watch(NULL);
+    qvl_lora_free(&lora);
     qvl_ui_clear(ui);
     if (rc == 0) {
         tell_warnings(ui, *m);
         tell_packing(ui, *m);
         return 0;
     }
-    int status = qvl_report(ui, rc, &err);
+    status = qvl_report(ui, rc, &err);
     return status == QVL_EXIT_ERROR ? QVL_EXIT_MODEL : status;
 }
 

@@ -20,6 +20,17 @@ int qvl_cmd_pull(const struct qvl_options *o, struct qvl_ui *ui);
 /* Prints the error and says what the program ends with. */
 int qvl_report(struct qvl_ui *ui, int rc, const qvl_err *err);
 
+/* The adapters of --lora. */
+enum { QVL_MAX_LORA = 16 };
+struct qvl_lora_options {
+    qvl_adapter v[QVL_MAX_LORA];
+    char *path[QVL_MAX_LORA];
+    size_t n;
+};
+/* Returns an exit status; prints what fails. Release in both cases. */
+int qvl_lora_read(struct qvl_lora_options *l, const struct qvl_options *o);
+void qvl_lora_free(struct qvl_lora_options *l);
+
 /* Opens the model at `path` as the options say; prints what fails. `fallback` is the precision when none was chosen. */
 int qvl_open_model(qvl_model **m, const struct qvl_options *o, struct qvl_ui *ui, const char *path, int no_weights,
                    qvl_precision fallback);

@@ -149,6 +149,10 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .arg = "PATH", .group = QVL_GROUP_MACHINE, .help = "another way to say MODEL"},
     {.name = "revision", .kind = QVL_OPT_TEXT, .commands = ALL, .offset = AT(revision), .arg = "REV", .group = QVL_GROUP_MACHINE,
      .help = "branch, tag or commit of a model that is named, as in NAME@REV; default main"},
+    {.name = "lora", .kind = QVL_OPT_LIST, .commands = RUN | VERIFY | BENCH, .offset = AT(lora), .arg = "DIR[:SCALE]",
+     .group = QVL_GROUP_MACHINE,
+     .help = "a low-rank adapter of the text decoder (adapter_config.json, adapter_model.safetensors), added while computing, at any "
+             "precision; SCALE (default 1) weighs it; may be repeated"},
     {.name = "text", .aliases = "onnx-text", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | EXPORT | PACK, .offset = AT(text), .arg = "PATH",
      .group = QVL_GROUP_MACHINE,
      .help = "take the text decoder from elsewhere: a GGUF file, an ONNX Runtime GenAI folder (genai_config.json, model.onnx), or a "

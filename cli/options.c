@@ -459,6 +459,7 @@ void qvl_options_free(struct qvl_options *o)
     free(o->images.v);
     free(o->stop.v);
     free(o->include.v);
+    free(o->lora.v);
     free(o->exclude.v);
     *o = (struct qvl_options){.command = o->command};
 }

@@ -63,6 +63,7 @@ struct qvl_options {
     const char *type, *mmproj_type; /* export */
     int gguf;
     const char *head, *calibrate; /* pack */
+    struct qvl_strings lora; /* "DIR" or "DIR:SCALE" */
     const char *revision; /* of a model that is named, not a path */
     struct qvl_strings include, exclude; /* pull */
     uint64_t jobs;

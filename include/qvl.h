@@ -73,6 +73,12 @@ typedef enum qvl_precision {
     QVL_PRECISION_Q4 = 4    /* text only: 4-bit weights in groups of 32, 8-bit activations, sums in f32 */
 } qvl_precision;
 
+/* A low-rank adapter of the text decoder: a PEFT folder (adapter_config.json, adapter_model.safetensors) or the name of one. */
+typedef struct qvl_adapter {
+    const char *path;
+    double scale;              /* times the adapter's own; 1 = as trained, 0 = without effect */
+} qvl_adapter;
+
 typedef struct qvl_model_params {
     size_t struct_size;
     const char *path;          /* Hugging Face folder (config.json, *.safetensors, tokenizer.json), .gguf file, a folder with one
@@ -96,6 +102,8 @@ typedef struct qvl_model_params {
     const char *vision;        /* vision encoder from elsewhere: a Hugging Face folder, or the vision half of a GGUF model (mmproj).
                                   `path` may then be a GGUF text model without one, which takes that part of the configuration along.
                                   NULL = from `path` */
+    const qvl_adapter *lora;   /* n_lora adapters (at most 16), added while computing, whatever the precision; not copied */
+    size_t n_lora;
 } qvl_model_params;
 
 QVL_API void qvl_model_params_default(qvl_model_params *p);
@@ -424,6 +432,8 @@ typedef struct qvl_bench_params {
     qvl_precision vision_precision; /* as in qvl_model_params */
     uint32_t n_threads_vision;     /* 0 = n_threads */
     qvl_kv_type kv;                /* type of the KV cache */
+    const qvl_adapter *lora;       /* n_lora adapters, as in qvl_model_params; with `path` only */
+    size_t n_lora;
 } qvl_bench_params;
 QVL_API void qvl_bench_params_default(qvl_bench_params *p);
 QVL_API int qvl_bench(const qvl_bench_params *p, qvl_bench_fn on_row, void *ud, qvl_err *err);

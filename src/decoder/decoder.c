@@ -5,6 +5,7 @@
  *                   a = RMS(x);  x += Wdown(silu(Wgate a) * Wup a)        (or the experts of moe.c)
  *                   after layer i < n_tap: picture rows += DeepStack features i
  *   logits = head(RMS(x)) for the rows that need them
+ *   Adapters (adapt.h) add to any of the products W.
  *
  * One loop for any number of tokens, inside one qvl_pool_run. It does not choose tokens or know about text. */
 #include "decoder/decoder.h"
@@ -42,14 +43,16 @@ struct qvl_decoder {
     int32_t *row_index;      /* [n] its index within the picture's features */
     const struct qvl_vision_features **row_of; /* [n] */
     struct qvl_moe moe;
+    struct qvl_adapt adapt;
     struct qvl_moments *moments; /* of a calibration run, or NULL */
     struct qvl_refine refine;
     int refines;             /* the best logits come from the full-precision table */
     struct qvl_scratch scratch;
 };
 
-static size_t scratch_bytes(const struct qvl_decoder_params *p, int n_threads)
+static size_t scratch_bytes(const struct qvl_decoder *d, int n_threads)
 {
+    const struct qvl_decoder_params *p = &d->p;
     const struct qvl_text_config *c = p->config;
     const struct qvl_kernels *k = p->kernels;
     int64_t D = c->d_model, Q = (int64_t)c->n_head * c->d_head, K = (int64_t)c->n_kv * c->d_head;
@@ -61,7 +64,8 @@ static size_t scratch_bytes(const struct qvl_decoder_params *p, int n_threads)
             size_t b = qvl_matmul_scratch(k, (enum qvl_arith)a, p->n_chunk, shape[i][0], shape[i][1], n_threads);
             most = b > most ? b : most;
         }
-    return most;
+    size_t low = qvl_adapt_scratch(&d->adapt, c, k, p->n_chunk, n_threads);
+    return low > most ? low : most;
 }
 
 /* Hands out work memory; a counting arena adds up. */
@@ -89,7 +93,8 @@ static void layout(struct qvl_decoder *d, struct qvl_arena *a, int n_threads)
     qvl_refine_take(&d->refine, a, n_threads);
     if (c->n_expert)
         qvl_moe_take(&d->moe, a, c, d->p.n_chunk);
-    d->scratch.bytes = scratch_bytes(&d->p, n_threads);
+    qvl_adapt_take(&d->adapt, a, d->p.n_chunk);
+    d->scratch.bytes = scratch_bytes(d, n_threads);
     d->scratch.mem = qvl_arena_take(a, d->scratch.bytes, 1);
 }
 
@@ -107,6 +112,7 @@ int qvl_decoder_bytes(const struct qvl_decoder_params *p, int n_threads, size_t 
     struct qvl_decoder d = {.p = *p};
     struct qvl_arena count = {0};
     size_t one;
+    qvl_adapt_init(&d.adapt, p->lora, p->n_lora, p->config->n_layer);
     layout(&d, &count, n_threads);
     if (count.overflow || kv_total(p, &one, kv))
         return QVL_E_LIMIT;
@@ -133,6 +139,7 @@ int qvl_decoder_open(struct qvl_decoder **out, const struct qvl_decoder_params *
     if (!d)
         return qvl_fail_nomem(err, sizeof *d, "decoder");
     d->p = *p;
+    qvl_adapt_init(&d->adapt, p->lora, p->n_lora, c->n_layer);
     int rc = qvl_arena_open(&d->arena, work, err);
     if (rc == 0)
         rc = qvl_pages_reserve(&d->kv_pages, kv, "the KV cache", err); /* each head begins small and grows */
@@ -229,6 +236,13 @@ static int64_t first_needed(const struct step *s, const struct qvl_layer_weights
     return last && !s->trace && !d->moments ? s->n - s->n_logits : 0;
 }
 
+/* Adapters' part of up to three products of the same rows. */
+static void adapt(const struct qvl_decoder *d, const struct qvl_team *t, int layer, const float *x, int64_t n, const struct qvl_adapt_to *to,
+                  int n_to)
+{
+    qvl_adapt_run(t, d->p.kernels, &d->adapt, layer, to, n_to, x, n, &d->scratch);
+}
+
 static void norm_rows(const struct qvl_decoder *d, const struct qvl_team *t, float *y, const float *x, int64_t m, const float *w)
 {
     int64_t D = d->p.config->d_model, lo, hi;
@@ -315,6 +329,8 @@ static void attention(const struct step *s, const struct qvl_team *t, const stru
     if (first)
         qvl_matmul(t, d->p.kernels, d->p.arith, &kvq[2], &d->scratch);
     qvl_team_barrier(t);
+    adapt(d, t, layer, d->h, s->n, (struct qvl_adapt_to[]){{QVL_LORA_K, d->k}, {QVL_LORA_V, d->v}}, 2);
+    adapt(d, t, layer, d->h + first * D, n, &(struct qvl_adapt_to){QVL_LORA_Q, d->q + first * Q}, 1);
     rotate_and_store(s, t, w, kv, first);
     if (!n)
         return;
@@ -325,6 +341,19 @@ static void attention(const struct step *s, const struct qvl_team *t, const stru
     qvl_team_barrier(t);
     observe(d, t, layer, QVL_MOMENT_O, d->att, s->n);
     matmul(d, t, d->x + first * D, d->att + first * Q, n, &w->o, 1);
+    adapt(d, t, layer, d->att + first * Q, n, &(struct qvl_adapt_to){QVL_LORA_O, d->x + first * D}, 1);
+}
+
+/* qvl_matmul_gated with adapters between the products and SwiGLU. */
+static void gated_adapted(const struct qvl_decoder *d, const struct qvl_team *t, int layer, const struct qvl_matmul pair[2])
+{
+    int64_t F = d->p.config->d_ff, lo, hi;
+    qvl_matmul_set(t, d->p.kernels, d->p.arith, pair, 2, &d->scratch);
+    qvl_team_barrier(t);
+    adapt(d, t, layer, pair->x, pair->m, (struct qvl_adapt_to[]){{QVL_LORA_GATE, d->gate}, {QVL_LORA_UP, d->up}}, 2);
+    qvl_team_share(t, pair->m, 1, &lo, &hi);
+    for (int64_t i = lo; i < hi; i++)
+        d->p.kernels->silu_mul(d->gate + i * F, d->gate + i * F, d->up + i * F, F);
 }
 
 static void mlp(const struct step *s, const struct qvl_team *t, const struct qvl_layer_weights *w, int sparse)
@@ -345,10 +374,14 @@ static void mlp(const struct step *s, const struct qvl_team *t, const struct qvl
     }
     observe(d, t, layer, QVL_MOMENT_GATE_UP, d->h, s->n);
     const struct qvl_matmul pair[] = {of_h(d, d->gate, first, n, &w->gate), of_h(d, d->up, first, n, &w->up)};
-    qvl_matmul_gated(t, d->p.kernels, d->p.arith, pair, &d->scratch);
+    if (qvl_adapt_has(&d->adapt, layer, QVL_LORA_GATE) || qvl_adapt_has(&d->adapt, layer, QVL_LORA_UP))
+        gated_adapted(d, t, layer, pair);
+    else
+        qvl_matmul_gated(t, d->p.kernels, d->p.arith, pair, &d->scratch);
     qvl_team_barrier(t);
     observe(d, t, layer, QVL_MOMENT_DOWN, d->gate, s->n);
     matmul(d, t, x, d->gate, n, &w->down, 1);
+    adapt(d, t, layer, d->gate, n, &(struct qvl_adapt_to){QVL_LORA_DOWN, x}, 1);
 }
 
 /* Rows of pictures += DeepStack features of this layer. */
@@ -382,6 +415,7 @@ static void head(const struct step *s, const struct qvl_team *t)
         matmul(d, t, logits, d->h + at * D, m, &w->head, 0);
         for (int64_t i = 0; i < m && d->refines; i++)
             qvl_refine_run(t, d->p.kernels, &d->refine, &w->embed, logits + i * V, d->h + (at + i) * D);
+        adapt(d, t, d->p.config->n_layer, d->h + at * D, m, &(struct qvl_adapt_to){QVL_LORA_Q, logits}, 1);
     }
 }
 

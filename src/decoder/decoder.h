@@ -7,6 +7,7 @@
 
 #include "base/trace.h"
 #include "base/watch.h"
+#include "decoder/adapt.h"
 #include "decoder/moments.h"
 #include "decoder/sequence.h"
 #include "kernels/kernels.h"
@@ -16,6 +17,8 @@ struct qvl_decoder_params {
     const struct qvl_text_config *config;
     const struct qvl_text_weights *weights;
     const struct qvl_kernels *kernels;
+    const struct qvl_lora *lora; /* [n_lora] adapters */
+    int n_lora;
     enum qvl_arith arith;
     enum qvl_kv_type kv;
     int64_t n_ctx;    /* positions in the KV cache */

@@ -27,6 +27,8 @@ struct bench {
     const struct qvl_config *config;
     const struct qvl_weights *weights;
     const struct qvl_kernels *kernels;
+    const struct qvl_lora *lora; /* [n_lora] */
+    int n_lora;
     enum qvl_arith text, vision;
     enum qvl_kv_type kv;
     struct qvl_pool *pool, *vision_pool; /* may be the same */
@@ -266,8 +268,8 @@ static int bench_text(struct bench *b, qvl_err *err)
     n_ctx = n_ctx < c->max_positions ? n_ctx : c->max_positions;
     filled = filled > depth ? filled : depth;
     filled = filled < n_ctx ? filled : n_ctx;
-    struct qvl_decoder_params dp = {.config = c, .weights = &b->weights->text, .kernels = b->kernels, .arith = b->text, .kv = b->kv,
-                                    .n_ctx = n_ctx, .n_chunk = t.n_chunk, .pool = b->pool};
+    struct qvl_decoder_params dp = {.config = c, .weights = &b->weights->text, .kernels = b->kernels, .lora = b->lora, .n_lora = b->n_lora,
+                                    .arith = b->text, .kv = b->kv, .n_ctx = n_ctx, .n_chunk = t.n_chunk, .pool = b->pool};
     size_t n_logits = (size_t)c->n_vocab * (size_t)most_rows;
     t.logits = qvl_alloc(n_logits, sizeof *t.logits);
     int rc = t.logits ? qvl_sequence_reserve(&t.seq, n_ctx, err) : qvl_fail_nomem(err, n_logits * sizeof(float), "logits");
@@ -371,11 +373,15 @@ static int with_model(struct bench *b, qvl_err *err)
     mp.precision = b->p.precision;
     mp.vision_precision = b->p.vision_precision;
     mp.cpu = b->p.cpu;
+    mp.lora = b->p.lora;
+    mp.n_lora = b->p.n_lora;
     QVL_TRY(qvl_model_open(&m, &mp, err));
     row(b, "load", m->name, (qvl_now_ms() - start) / 1e3, "s", NAN, "", NAN);
     b->config = &m->config;
     b->weights = &m->weights;
     b->kernels = m->kernels;
+    b->lora = m->lora;
+    b->n_lora = m->n_lora;
     b->text = m->arith_text;
     b->kv = qvl_kv_choose(b->p.kv, b->text, m->kind);
     b->vision = m->arith_vision;
@@ -456,6 +462,8 @@ int qvl_bench(const qvl_bench_params *params, qvl_bench_fn on_row, void *ud, qvl
         return qvl_fail(err, QVL_E_ARG, "qvl_bench: kv type %d is unknown", (int)b.p.kv);
     if (!b.p.path == !b.p.shape)
         return qvl_fail(err, QVL_E_ARG, "qvl_bench: give either a model folder or a shape");
+    if (b.p.n_lora && !b.p.path)
+        return qvl_fail(err, QVL_E_ARG, "qvl_bench: adapters go with a model, not with random weights");
     b.p.n_decode = b.p.n_decode ? b.p.n_decode : DEFAULT_DECODE;
     if (b.p.n_decode > MAX_DECODE)
         return qvl_fail(err, QVL_E_ARG, "qvl_bench: n_decode: found %u, expected at most %d", b.p.n_decode, MAX_DECODE);

@@ -13,6 +13,7 @@
 #include "kernels/kernels.h"
 #include "model/config.h"
 #include "model/gguf_model.h"
+#include "model/lora.h"
 #include "model/onnx_model.h"
 #include "model/packed.h"
 #include "model/quantised.h"
@@ -29,7 +30,7 @@ struct qvl_model {
     struct qvl_hub_found found;      /* owns the next two */
     struct qvl_hub_found found_text, found_vision; /* halves that were given by name */
     char *dir, *name;
-    char precision[64];
+    char precision[96];
     struct qvl_config config;
     struct qvl_tensors *tensors;     /* NULL with no_weights */
     struct qvl_gguf_model gguf;      /* keeps GGUF files open; empty for folders */
@@ -42,6 +43,8 @@ struct qvl_model {
     int keep_codes; /* the kinds of packed matrices follow those of a quantised source: nobody asked for one */
     struct qvl_pack_options packing; /* of a packed folder; text = QVL_DT_UNKNOWN for others */
     struct qvl_weights weights;
+    struct qvl_lora *lora;           /* [n_lora] adapters, or NULL */
+    int n_lora;
     struct qvl_tokenizer *tokenizer;
     struct qvl_template *template;
     const struct qvl_kernels *kernels;
@@ -95,6 +98,11 @@ struct qvl_session {
 /* ---- model.c */
 /* qvl_model_open, or the same with `as_stored` weights. */
 int qvl_model_open_as(qvl_model **out, const qvl_model_params *params, int as_stored, qvl_err *err);
+
+/* ---- model_lora.c */
+int qvl_model_lora(struct qvl_model *m, const qvl_model_params *p, qvl_err *err);
+void qvl_model_lora_close(struct qvl_model *m);
+uint64_t qvl_model_lora_bytes(const struct qvl_model *m);
 
 /* ---- model_halves.c */
 /* Matrices in the place of the tensors of a quantised folder whose configuration is c; *t is replaced and kept open. */

@@ -133,7 +133,7 @@ static int choose_precision(struct qvl_model *m, qvl_model_params *p, qvl_err *e
 /* Mapped weights count: they have to be in memory to be fast. */
 static int check_memory(struct qvl_model *m, const qvl_model_params *p, qvl_err *err)
 {
-    uint64_t packed, need = m->weights.mapped_bytes + m->weights.copied_bytes;
+    uint64_t packed, need = m->weights.mapped_bytes + m->weights.copied_bytes + qvl_model_lora_bytes(m);
     struct qvl_pack_options o = {.text = p->precision == QVL_PRECISION_Q8 ? QVL_DT_Q8 : QVL_DT_Q4};
     o.head = qvl_pack_default_head(o.text);
     if (is_packed(p->precision) && !m->packing.text) { /* the matrices that were packed are not read again */
@@ -184,6 +184,9 @@ static void describe_precision(struct qvl_model *m)
     else
         snprintf(m->precision, sizeof m->precision, "vision %s · text %s (group 32), head %s", vision, qvl_pack_kind(body),
                  qvl_pack_kind(head));
+    size_t n = strlen(m->precision);
+    if (m->n_lora)
+        snprintf(m->precision + n, sizeof m->precision - n, " · %d adapter%s", m->n_lora, m->n_lora > 1 ? "s" : "");
 }
 
 /* A model found by its name keeps it; one found by a path is called by the last component. */
@@ -232,6 +235,7 @@ static int open_parts(struct qvl_model *m, const qvl_model_params *given, qvl_er
     QVL_TRY(ban_ids(m, err));
     if (!p->no_weights) {
         QVL_TRY(check_pad(m, err));
+        QVL_TRY(qvl_model_lora(m, p, err));
         QVL_TRY(load_weights(m, p, err));
     }
     if (p->vision_precision == QVL_PRECISION_Q4)
@@ -290,6 +294,7 @@ void qvl_model_close(qvl_model **model)
         return;
     struct qvl_model *m = *model;
     qvl_weights_free(&m->weights);
+    qvl_model_lora_close(m);
     qvl_tensors_close(&m->packed);
     qvl_pages_close(&m->packed_pages);
     qvl_pages_close(&m->vision_pages);
@@ -325,7 +330,7 @@ int qvl_model_get_info(const qvl_model *m, qvl_model_info *info, qvl_err *err)
         .name = m->name,
         .cpu = m->kernels->name,
         .precision = m->precision,
-        .weight_bytes = m->weights.mapped_bytes,
+        .weight_bytes = m->weights.mapped_bytes + qvl_model_lora_bytes(m),
         .copied_bytes = m->weights.copied_bytes,
         .kv_bytes_per_token = qvl_kv_token_bytes(t, qvl_kv_choose(QVL_KV_AUTO, m->arith_text, m->kind)),
         .n_params = m->weights.n_params,

@@ -84,7 +84,7 @@ struct qvl_decoder_params qvl_decoder_params_of(const struct qvl_model *m, const
                                                 struct qvl_pool *pool)
 {
     return (struct qvl_decoder_params){.config = &m->config.text, .weights = &m->weights.text, .kernels = m->kernels,
-                                       .arith = m->arith_text, .kv = p->kv,
+                                       .lora = m->lora, .n_lora = m->n_lora, .arith = m->arith_text, .kv = p->kv,
                                        .n_ctx = p->n_ctx, .n_chunk = p->n_chunk, .pool = pool};
 }
 
@@ -112,7 +112,7 @@ static int check_memory(const struct qvl_model *m, const qvl_session_params *p, 
     if (qvl_decoder_bytes(&d, (int)p->n_threads, &kv, &work) < 0)
         return qvl_fail(err, QVL_E_LIMIT, "a context of %u tokens: size overflows", p->n_ctx);
     uint32_t counted = chosen || p->n_ctx < AUTO_CHECKED ? p->n_ctx : AUTO_CHECKED;
-    uint64_t need = m->weights.mapped_bytes + work + (uint64_t)kv / p->n_ctx * counted;
+    uint64_t need = m->weights.mapped_bytes + qvl_model_lora_bytes(m) + work + (uint64_t)kv / p->n_ctx * counted;
     snprintf(what, sizeof what, "the model with a context of %u tokens", counted);
     return qvl_memory_check(need, what,
                             p->kv == QVL_KV_F32    ? "lower --context, or use --precision bf16 (half the KV cache) or --kv int8 (a quarter)"
