@@ -162,7 +162,7 @@ const struct qvl_opt_row qvl_opt_rows[] = {
      .help = "take the vision encoder from elsewhere: a Hugging Face folder, or the vision half of a GGUF model (mmproj). Text stays "
              "MODEL's"},
     {.name = "cpu", .kind = QVL_OPT_TEXT, .commands = RUN | VERIFY | BENCH | PACK, .offset = AT(cpu), .arg = "LEVEL", .env = "QVL_CPU",
-     .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, neon_dotprod; default: the best this machine has"},
+     .group = QVL_GROUP_MACHINE, .help = "instruction sets: ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, neon_dotprod, neon_i8mm; default: the best this machine has"},
     {.name = "no-cache", .kind = QVL_OPT_FLAG, .commands = RUN | VERIFY, .offset = AT(no_cache), .group = QVL_GROUP_MACHINE,
      .help = "pack q8 and q4 weights in memory at every start instead of keeping them in $XDG_CACHE_HOME/qvl (~/.cache/qvl)"},
     {.name = "image-cache", .kind = QVL_OPT_TEXT, .commands = RUN, .offset = AT(image_cache), .arg = "DIR", .group = QVL_GROUP_MACHINE,

@@ -87,7 +87,7 @@ typedef struct qvl_model_params {
     qvl_precision vision_precision; /* also QVL_PRECISION_Q8, the fast mode: the encoder's blocks as 8-bit weights with a scale
                                   for each row and 8-bit activations, packed at load; features keep a cosine of 0.999 (mean) to those of f32 */
     const char *cpu;           /* NULL = best for this machine; "ref", "avx2", "avx_vnni", "avx512",
-                                  "avx512_vnni", "avx512_bf16", "neon_dotprod" */
+                                  "avx512_vnni", "avx512_bf16", "neon_dotprod", "neon_i8mm" */
     int no_weights;            /* 1 = configuration and tokenizer only: enough for tokenize and templates */
     int no_memory_check;       /* 1 = do not refuse when the model cannot fit */
     qvl_progress_fn progress;  /* may be NULL */

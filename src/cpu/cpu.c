@@ -12,7 +12,7 @@
 #include "cpu/cgroup.h"
 
 static const char *const level_names[QVL_CPU_LEVELS] = {"ref", "avx2", "avx_vnni", "avx512", "avx512_vnni", "avx512_bf16",
-                                                        "neon_dotprod"};
+                                                        "neon_dotprod", "neon_i8mm"};
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -51,8 +51,9 @@ static unsigned levels(void)
 
 static unsigned levels(void)
 {
-    const unsigned long dotprod = 1ul << 20; /* HWCAP_ASIMDDP */
-    return 1u << QVL_CPU_REF | (unsigned)((getauxval(AT_HWCAP) & dotprod) != 0) << QVL_CPU_NEON_DOTPROD;
+    const unsigned long asimddp = 1ul << 20, i8mm = 1ul << 13; /* HWCAP_ASIMDDP, HWCAP2_I8MM */
+    const unsigned dotprod = (getauxval(AT_HWCAP) & asimddp) != 0, matrix = dotprod && (getauxval(AT_HWCAP2) & i8mm) != 0;
+    return 1u << QVL_CPU_REF | dotprod << QVL_CPU_NEON_DOTPROD | matrix << QVL_CPU_NEON_I8MM;
 }
 #else
 static unsigned levels(void) { return 1u << QVL_CPU_REF; }
@@ -93,7 +94,7 @@ int qvl_cpu_level_parse(enum qvl_cpu_level *out, const char *name, qvl_err *err)
     }
     return qvl_fail(
         err, QVL_E_ARG,
-        "cpu level: found '%s', expected auto, ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16 or neon_dotprod", name);
+        "cpu level: found '%s', expected auto, ref, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, neon_dotprod or neon_i8mm", name);
 }
 
 /* CPUs in the affinity mask; the mask of a large machine may be longer than cpu_set_t. */

@@ -16,6 +16,7 @@ enum qvl_cpu_level {
     QVL_CPU_AVX512_VNNI, /* AVX-512 with dot products of bytes */
     QVL_CPU_AVX512_BF16, /* AVX512_VNNI with dot products of bf16 */
     QVL_CPU_NEON_DOTPROD, /* 64-bit ARM with dot products of bytes */
+    QVL_CPU_NEON_I8MM,    /* NEON_DOTPROD with matrix products of bytes */
     QVL_CPU_LEVELS
 };
 

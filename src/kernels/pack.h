@@ -156,7 +156,8 @@ extern const struct qvl_kernels qvl_kernels_avx2, qvl_kernels_avx_vnni, qvl_kern
     qvl_kernels_avx512_bf16;
 #elif defined(__aarch64__)
 extern const struct qvl_attn_kernels qvl_attn_kernels_neon_dotprod;
-extern const struct qvl_kernels qvl_kernels_neon_dotprod; /* plain C but for integer weights and an INT8 cache */
+/* Plain C but for integer weights and an INT8 cache. */
+extern const struct qvl_kernels qvl_kernels_neon_dotprod, qvl_kernels_neon_i8mm;
 #endif
 
 #endif

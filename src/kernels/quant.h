@@ -149,7 +149,7 @@ extern const struct qvl_quant_kernels qvl_quant_kernels_ref;
 #if defined(__x86_64__)
 extern const struct qvl_quant_kernels qvl_quant_kernels_avx2, qvl_quant_kernels_avx_vnni, qvl_quant_kernels_avx512_vnni;
 #elif defined(__aarch64__)
-extern const struct qvl_quant_kernels qvl_quant_kernels_neon_dotprod;
+extern const struct qvl_quant_kernels qvl_quant_kernels_neon_dotprod, qvl_quant_kernels_neon_i8mm;
 #endif
 
 #endif

@@ -97,4 +97,7 @@ const struct qvl_kernels qvl_kernels_ref = {.name = "ref", .level = QVL_CPU_REF,
 const struct qvl_kernels qvl_kernels_neon_dotprod = {
     .name = "neon_dotprod", .level = QVL_CPU_NEON_DOTPROD, FLOATS, .attn = &qvl_attn_kernels_neon_dotprod,
     .quant = &qvl_quant_kernels_neon_dotprod, .row8 = &qvl_row8_kernels_neon_dotprod};
+const struct qvl_kernels qvl_kernels_neon_i8mm = {
+    .name = "neon_i8mm", .level = QVL_CPU_NEON_I8MM, FLOATS, .attn = &qvl_attn_kernels_neon_dotprod,
+    .quant = &qvl_quant_kernels_neon_i8mm, .row8 = &qvl_row8_kernels_neon_dotprod};
 #endif
