@@ -184,20 +184,23 @@ static void *work(void *ud)
     return NULL;
 }
 
-/* Rows of files that ended since the last call. */
+static void tell(const qvl_pull_params *q, const struct qvl_pull_item *it, qvl_pull_status status)
+{
+    qvl_pull_row row = {.name = it->file->path, .bytes = it->size, .status = status};
+    q->on_file(q->on_file_ud, &row);
+}
+
+/* Rows of files that ended since the last call. What workers write is read behind the flag that they set afterwards. */
 static void tell_files(struct qvl_pull_job *p, const qvl_pull_params *q)
 {
     for (size_t i = 0; q->on_file && i < p->n; i++) {
         struct qvl_pull_item *it = &p->items[i];
-        qvl_pull_row row = {.name = it->file->path, .bytes = it->size};
         if (!it->told && atomic_load(&it->done)) {
             it->told = 1;
-            row.status = it->status;
-            q->on_file(q->on_file_ud, &row);
+            tell(q, it, it->status);
         } else if (!it->told && !it->told_waiting && atomic_load(&it->waiting)) {
             it->told_waiting = 1;
-            row.status = QVL_PULL_WAITING;
-            q->on_file(q->on_file_ud, &row);
+            tell(q, it, QVL_PULL_WAITING);
         }
     }
 }
@@ -212,7 +215,7 @@ static void watch_workers(struct qvl_pull_job *p, const qvl_pull_params *q, stru
         for (size_t i = 0; i < n; i++)
             left += !atomic_load(&w[i].ended);
         for (size_t i = 0; i < p->n; i++)
-            have += p->items[i].known ? atomic_load(&p->items[i].have) : 0;
+            have += atomic_load(&p->items[i].have);
         watch->done = have;
         if (watch->total && qvl_watch_tick(watch, 0))
             atomic_store(&p->stop, 1);

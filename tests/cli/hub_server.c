@@ -22,12 +22,11 @@ enum { LFS_BYTES = 10000, MAX_REQUESTS = 4096, TEXT = 1 << 16, PIECE = 4096 };
 
 struct hub {
     char root[512];
-    struct hub_rule *rules;
-    size_t n_rules;
+    struct hub_rule rules[HUB_RULES]; /* times = 0: none */
     int fd[2], port[2];
     pthread_t thread[2];
-    pthread_mutex_t lock;
-    struct hub_request log[MAX_REQUESTS];
+    pthread_mutex_t lock;  /* of everything that tests set and read */
+    struct hub_request log[MAX_REQUESTS], shown[MAX_REQUESTS];
     size_t n_log;
     const char *listing_repo, *listing;
     atomic_size_t rate;
@@ -37,7 +36,7 @@ struct hub {
 struct talk {
     struct hub *h;
     int fd, store;
-    struct hub_request *q;
+    struct hub_request q;
     char url[512], repo[256], file[256];
 };
 
@@ -105,7 +104,11 @@ static int put(struct talk *t, const char *p, size_t n)
 static void head(struct talk *t, int status, const char *headers, size_t length)
 {
     char text[TEXT];
-    t->q->status = status;
+    t->q.status = status;
+    pthread_mutex_lock(&t->h->lock); /* before the reply goes out: who has it finds the request in the list */
+    if (t->h->n_log < MAX_REQUESTS)
+        t->h->log[t->h->n_log++] = t->q;
+    pthread_mutex_unlock(&t->h->lock);
     int n = snprintf(text, sizeof text, "HTTP/1.1 %d X\r\nConnection: close\r\n%s", status, headers ? headers : "");
     if (length != (size_t)-1)
         n += snprintf(text + n, sizeof text - (size_t)n, "Content-Length: %zu\r\n", length);
@@ -116,7 +119,7 @@ static void head(struct talk *t, int status, const char *headers, size_t length)
 static void reply(struct talk *t, int status, const char *headers, const char *body)
 {
     head(t, status, headers, strlen(body));
-    if (strcmp(t->q->method, "HEAD") != 0)
+    if (strcmp(t->q.method, "HEAD") != 0)
         put(t, body, strlen(body));
 }
 
@@ -132,19 +135,19 @@ static void stall(struct talk *t)
 
 /* ---------------------------------------------------------------- rules */
 
-static enum hub_fault fault_of(struct talk *t, const struct hub_rule **found)
+static enum hub_fault fault_of(struct talk *t, struct hub_rule *found)
 {
     enum hub_fault f = HUB_FINE;
     pthread_mutex_lock(&t->h->lock);
-    for (size_t i = 0; i < t->h->n_rules && f == HUB_FINE; i++) {
+    for (size_t i = 0; i < HUB_RULES && f == HUB_FINE; i++) {
         struct hub_rule *r = &t->h->rules[i];
         if (!r->times || strcmp(r->repo, t->repo) != 0 || (r->file == NULL) != (t->file[0] == 0) ||
             (r->file && strcmp(r->file, t->file) != 0) || (r->store_only && !t->store) ||
-            (strcmp(t->q->method, "HEAD") == 0 && r->fault != HUB_STATUS))
+            (strcmp(t->q.method, "HEAD") == 0 && r->fault != HUB_STATUS))
             continue;
         r->times -= r->times > 0;
         f = r->fault;
-        *found = r;
+        *found = *r;
     }
     pthread_mutex_unlock(&t->h->lock);
     return f;
@@ -156,7 +159,7 @@ static void send_file(struct talk *t, char *data, size_t size, enum hub_fault fa
 {
     char more[2048];
     size_t from = 0;
-    int ranged = fault != HUB_IGNORE_RANGE && sscanf(t->q->range, "bytes=%zu-", &from) == 1;
+    int ranged = fault != HUB_IGNORE_RANGE && sscanf(t->q.range, "bytes=%zu-", &from) == 1;
     if (ranged && from >= size) {
         reply(t, 416, NULL, "");
         return;
@@ -170,7 +173,7 @@ static void send_file(struct talk *t, char *data, size_t size, enum hub_fault fa
         data[size / 2] ^= 1;
     size_t n = size - from;
     head(t, ranged ? 206 : 200, more, fault == HUB_ENDLESS ? (size_t)-1 : fault == HUB_LONGER ? n + 10 : n);
-    if (strcmp(t->q->method, "HEAD") == 0)
+    if (strcmp(t->q.method, "HEAD") == 0)
         return;
     if (put(t, data + from, fault == HUB_CUT || fault == HUB_STALL ? n / 2 : n))
         return;
@@ -186,11 +189,11 @@ static void send_file(struct talk *t, char *data, size_t size, enum hub_fault fa
 static void resolve(struct talk *t)
 {
     char path[1200], digest[65], headers[1024];
-    const struct hub_rule *rule = NULL;
+    struct hub_rule rule = {0};
     size_t size = 0;
     enum hub_fault fault = fault_of(t, &rule);
     if (fault == HUB_STATUS) {
-        reply(t, rule->status, rule->headers, "no");
+        reply(t, rule.status, rule.headers, "no");
         return;
     }
     snprintf(path, sizeof path, "%s/%s/%s", t->h->root, t->repo, t->file);
@@ -260,19 +263,22 @@ static void list(struct talk *t, const char *rest)
 {
     static const char *const known[] = {"main", HUB_COMMIT, "refs%2Fpr%2F1", "v1.0"};
     char *text = malloc(TEXT * 2), *files = calloc(1, TEXT), root[1024];
-    const struct hub_rule *rule = NULL;
+    struct hub_rule rule = {0};
     int tree = strncmp(rest, "tree/", 5) == 0, ok = 0;
     const char *rev = tree ? rest + 5 : strncmp(rest, "revision/", 9) == 0 ? rest + 9 : "main";
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         ok |= strncmp(rev, known[i], strlen(known[i])) == 0 && (!rev[strlen(known[i])] || rev[strlen(known[i])] == '?');
     snprintf(root, sizeof root, "%s/%s", t->h->root, t->repo);
     struct stat st;
+    pthread_mutex_lock(&t->h->lock);
+    const char *fixed = t->h->listing_repo && strcmp(t->h->listing_repo, t->repo) == 0 ? t->h->listing : NULL;
+    pthread_mutex_unlock(&t->h->lock);
     if (fault_of(t, &rule) == HUB_STATUS)
-        reply(t, rule->status, rule->headers, "no");
-    else if (t->h->listing_repo && strcmp(t->h->listing_repo, t->repo) == 0)
-        reply(t, 200, NULL, t->h->listing);
+        reply(t, rule.status, rule.headers, "no");
+    else if (fixed)
+        reply(t, 200, NULL, fixed);
     else if (stat(root, &st) != 0)
-        reply(t, t->q->authorization[0] ? 404 : 401, "X-Error-Code: RepoNotFound\r\nX-Error-Message: Repository not found\r\n", "no");
+        reply(t, t->q.authorization[0] ? 404 : 401, "X-Error-Code: RepoNotFound\r\nX-Error-Message: Repository not found\r\n", "no");
     else if (!ok)
         reply(t, 404, "X-Error-Code: RevisionNotFound\r\n", "no");
     else {
@@ -335,15 +341,11 @@ static void *talk(void *ud)
             break;
     }
     request[n] = 0;
-    pthread_mutex_lock(&t->h->lock);
-    static struct hub_request spare;
-    t->q = t->h->n_log < MAX_REQUESTS ? &t->h->log[t->h->n_log++] : &spare;
-    pthread_mutex_unlock(&t->h->lock);
-    t->q->store = t->store;
-    if (sscanf(request, "%7s %511s", t->q->method, t->url) == 2) {
-        snprintf(t->q->path, sizeof t->q->path, "%s", t->url);
-        take_header(t->q->authorization, sizeof t->q->authorization, request, "authorization: ");
-        take_header(t->q->range, sizeof t->q->range, request, "range: ");
+    t->q.store = t->store;
+    if (sscanf(request, "%7s %511s", t->q.method, t->url) == 2) {
+        snprintf(t->q.path, sizeof t->q.path, "%s", t->url);
+        take_header(t->q.authorization, sizeof t->q.authorization, request, "authorization: ");
+        take_header(t->q.range, sizeof t->q.range, request, "range: ");
         answer(t);
     }
     shutdown(t->fd, SHUT_WR);
@@ -388,15 +390,13 @@ static void *listen_on(void *ud)
     return NULL;
 }
 
-struct hub *hub_start(const char *root, struct hub_rule *rules, size_t n_rules)
+struct hub *hub_start(const char *root)
 {
     struct hub *h = calloc(1, sizeof *h);
     if (!h)
         abort();
     signal(SIGPIPE, SIG_IGN);
     snprintf(h->root, sizeof h->root, "%s", root);
-    h->rules = rules;
-    h->n_rules = n_rules;
     pthread_mutex_init(&h->lock, NULL);
     for (int i = 0; i < 2; i++) {
         struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -431,10 +431,19 @@ void hub_stop(struct hub *h)
 
 int hub_port(const struct hub *h) { return h->port[0]; }
 
+void hub_set_rule(struct hub *h, size_t i, const struct hub_rule *rule)
+{
+    pthread_mutex_lock(&h->lock);
+    h->rules[i] = *rule;
+    pthread_mutex_unlock(&h->lock);
+}
+
 void hub_set_listing(struct hub *h, const char *repo, const char *text)
 {
+    pthread_mutex_lock(&h->lock);
     h->listing_repo = repo;
     h->listing = text;
+    pthread_mutex_unlock(&h->lock);
 }
 
 void hub_set_rate(struct hub *h, size_t bytes_per_second) { atomic_store(&h->rate, bytes_per_second); }
@@ -443,15 +452,16 @@ size_t hub_requests(struct hub *h, const struct hub_request **list)
 {
     pthread_mutex_lock(&h->lock);
     size_t n = h->n_log;
+    memcpy(h->shown, h->log, n * sizeof *h->log);
     pthread_mutex_unlock(&h->lock);
-    *list = h->log;
+    *list = h->shown;
     return n;
 }
 
 void hub_forget(struct hub *h)
 {
     pthread_mutex_lock(&h->lock);
-    memset(h->log, 0, sizeof h->log);
+    memset(h->rules, 0, sizeof h->rules);
     h->n_log = 0;
     pthread_mutex_unlock(&h->lock);
 }

@@ -38,16 +38,20 @@ struct hub_request {
 };
 
 struct hub;
-/* Serves `root`; rules are borrowed and counted down. */
-struct hub *hub_start(const char *root, struct hub_rule *rules, size_t n_rules);
+/* Serves `root`. */
+struct hub *hub_start(const char *root);
 void hub_stop(struct hub *h);
 int hub_port(const struct hub *h);
+enum { HUB_RULES = 4 };
+/* Rule number i, copied and counted down. */
+void hub_set_rule(struct hub *h, size_t i, const struct hub_rule *rule);
 /* Answers the list of files of `repo` with this text instead. */
 void hub_set_listing(struct hub *h, const char *repo, const char *text);
 /* Bytes a second and connection; 0 = as fast as it goes. */
 void hub_set_rate(struct hub *h, size_t bytes_per_second);
-/* What was asked so far. */
+/* What was answered so far; *list is valid until the next call. */
 size_t hub_requests(struct hub *h, const struct hub_request **list);
+/* No requests, no rules. */
 void hub_forget(struct hub *h);
 
 #endif

@@ -21,7 +21,6 @@ enum { WEIGHTS = 300000, TEXT = 1024 };
 
 static char root[400], endpoint[64], weights_sha[65];
 static struct hub *hub;
-static struct hub_rule rules[4];
 static int n_caches;
 
 /* ---------------------------------------------------------------- helpers */
@@ -45,7 +44,6 @@ static const char *new_cache(void)
     snprintf(path, sizeof path, "%s/cache%d", scratch(), n_caches++);
     setenv("HF_HUB_CACHE", path, 1);
     hub_forget(hub);
-    memset(rules, 0, sizeof rules);
     return path;
 }
 
@@ -347,7 +345,7 @@ static void token_from_files(void **state)
 
 /* ---------------------------------------------------------------- broken links, wrong servers */
 
-static void rule(struct hub_rule r) { rules[0] = r; }
+static void rule(struct hub_rule r) { hub_set_rule(hub, 0, &r); }
 
 static void cut_connection(void **state)
 {
@@ -450,9 +448,12 @@ static void passing_failures(void **state)
 {
     (void)state;
     new_cache();
-    rules[0] = (struct hub_rule){.repo = REPO, .fault = HUB_STATUS, .status = 503, .times = 1};
-    rules[1] = (struct hub_rule){.repo = REPO, .file = "config.json", .fault = HUB_STATUS, .status = 500, .times = 1};
-    rules[2] = (struct hub_rule){.repo = REPO, .file = "model.safetensors", .fault = HUB_STATUS, .status = 403, .times = 1, .store_only = 1};
+    const struct hub_rule three[] = {
+        {.repo = REPO, .fault = HUB_STATUS, .status = 503, .times = 1},
+        {.repo = REPO, .file = "config.json", .fault = HUB_STATUS, .status = 500, .times = 1},
+        {.repo = REPO, .file = "model.safetensors", .fault = HUB_STATUS, .status = 403, .times = 1, .store_only = 1}};
+    for (size_t i = 0; i < 3; i++)
+        hub_set_rule(hub, i, &three[i]);
     expect_pull(REPO); /* the store's 403: its address ran out, the hub gives a new one */
     assert_int_equal(asked("model.safetensors", 0, NULL), 2);
     expect_model();
@@ -506,7 +507,7 @@ static void refusals(void **state)
 
 static void redirects(void **state)
 {
-    char loop[200];
+    static char loop[200]; /* the server reads it */
     (void)state;
     new_cache();
     rule((struct hub_rule){.repo = REPO, .file = "config.json", .fault = HUB_STATUS, .status = 302, .times = -1,
@@ -549,15 +550,19 @@ static void hostile_lists(void **state)
         assert_false(exists("models--org--model")); /* nothing was made */
     }
     hub_set_listing(hub, REPO, LIST("{\"rfilename\": \"x.json\", \"size\": 3}"));
-    rule((struct hub_rule){.repo = REPO, .file = "x.json", .fault = HUB_STATUS, .status = 200, .times = -1,
-                           .headers = "X-Linked-Etag: \"../../../x\"\r\nX-Linked-Size: 3\r\n"});
+    struct hub_rule x = {.repo = REPO, .file = "x.json", .fault = HUB_STATUS, .status = 200, .times = -1,
+                         .headers = "X-Linked-Etag: \"../../../x\"\r\nX-Linked-Size: 3\r\n"};
+    rule(x);
     expect_refusal(REPO, 1, "ETag");
-    rules[0].headers = "X-Linked-Etag: \"abc\"\r\nX-Linked-Size: 4\r\n";
+    x.headers = "X-Linked-Etag: \"abc\"\r\nX-Linked-Size: 4\r\n";
+    rule(x);
     expect_refusal(REPO, 1, "expected 3 as listed");
-    rules[0].headers = "X-Repo-Commit: 1123456789abcdef0123456789abcdef01234567\r\nX-Linked-Etag: \"abc\"\r\n";
+    x.headers = "X-Repo-Commit: 1123456789abcdef0123456789abcdef01234567\r\nX-Linked-Etag: \"abc\"\r\n";
+    rule(x);
     expect_refusal(REPO, 1, "belongs to commit 1123");
     hub_set_listing(hub, REPO, LIST("{\"rfilename\": \"x.json\", \"size\": 1125899906842624}"));
-    rules[0].headers = "X-Linked-Etag: \"abc\"\r\nX-Linked-Size: 1125899906842624\r\n";
+    x.headers = "X-Linked-Etag: \"abc\"\r\nX-Linked-Size: 1125899906842624\r\n";
+    rule(x);
     expect_refusal(REPO, 1, "are free in"); /* a million gigabytes */
     hub_set_listing(hub, NULL, NULL);
 #undef LIST
@@ -696,7 +701,7 @@ int main(void)
     for (size_t i = 0; i < sizeof cleared / sizeof *cleared; i++)
         unsetenv(cleared[i]);
     make_repositories();
-    hub = hub_start(root, rules, sizeof rules / sizeof *rules);
+    hub = hub_start(root);
     snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d/", hub_port(hub));
     snprintf(home, sizeof home, "%s/hf_home", scratch());
     setenv("HF_ENDPOINT", endpoint, 1);
