@@ -123,10 +123,10 @@ static void place_row(const struct act_mem *dst, const struct act_mem *row, cons
 }
 
 /* First minimum of a panel. */
-static const uint16_t *minima_of(const struct qvl_mat *w, int64_t panel)
+static const unsigned char *minima_of(const struct qvl_mat *w, int64_t panel)
 {
-    const char *first = (const char *)w->data + (size_t)panel * qvl_quant_panel_bytes(w->type, w->n_in);
-    return (const uint16_t *)(const void *)(first + ceil_div(w->n_in, QVL_UNIT_INPUTS) * QVL_Q4_UNIT_BYTES);
+    const unsigned char *first = (const unsigned char *)w->data + (size_t)panel * qvl_quant_panel_bytes(w->type, w->n_in);
+    return first + ceil_div(w->n_in, QVL_UNIT_INPUTS) * QVL_Q4_UNIT_BYTES;
 }
 
 /* ------------------------------------------------------------------ few tokens */
@@ -358,11 +358,11 @@ static void gate_sums(const struct many *g, const struct qvl_quant_set *set, int
 static struct qvl_quant_minima task_minima(const struct many *g, int64_t p0, int64_t b)
 {
     const struct qvl_mat *w = g->op->w;
-    struct qvl_quant_minima m = {.c_stride = (int64_t)g->k->nv * QVL_PANEL_ROWS, .panel_stride = (int64_t)(qvl_quant_panel_bytes(w->type, w->n_in) / sizeof *m.min),
+    struct qvl_quant_minima m = {.c_stride = (int64_t)g->k->nv * QVL_PANEL_ROWS, .panel_stride = (int64_t)(qvl_quant_panel_bytes(w->type, w->n_in) / 2),
                                  .n_group = block_groups(g, b), .m = g->k->mr, .first = b == 0,
                                  .n_panel = (int)min_i64(g->k->nv, ceil_div(w->n_out, QVL_PANEL_ROWS) - p0)};
     if (w->type == QVL_DT_Q4M)
-        m.min = minima_of(w, p0) + b * BLOCK_GROUPS * QVL_PANEL_ROWS;
+        m.min = minima_of(w, p0) + b * BLOCK_GROUPS * QVL_PANEL_ROWS * 2;
     return m;
 }
 

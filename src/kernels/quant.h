@@ -96,7 +96,7 @@ struct qvl_act {
 /* Minima of n_panel panels times the terms of m tokens: c = fma over the groups, c taken as 0 when `first`. */
 struct qvl_quant_minima {
     float *c;            /* [m][n_panel*16], rows c_stride apart */
-    const uint16_t *min; /* [n_group][16] of the first panel; panels are panel_stride apart */
+    const void *min;     /* [n_group][16] f16 of the first panel, any alignment; panels are panel_stride numbers apart */
     const float *term;   /* [n_group][m] */
     int64_t c_stride, panel_stride, n_group;
     int m, n_panel, first; /* m <= QVL_QUANT_GEMV_MAX */

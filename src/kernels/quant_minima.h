@@ -17,14 +17,14 @@ QVL_INLINE void minima_of(const struct qvl_quant_minima *g, const int m)
 {
     for (int v = 0; v < g->n_panel; v++)
         for (int lane = 0; lane < QVL_PANEL_ROWS; lane += QV_LANES) {
-            const uint16_t *w = g->min + v * g->panel_stride + lane;
+            const unsigned char *w = (const unsigned char *)g->min + 2 * (v * g->panel_stride + lane);
             float *c = g->c + v * QVL_PANEL_ROWS + lane;
             qv acc[QVL_QUANT_GEMV_MAX];
             QVL_UNROLL
             for (int j = 0; j < m; j++)
                 acc[j] = g->first ? qv_set(0) : qv_load(c + j * g->c_stride);
             for (int64_t i = 0; i < g->n_group; i++) {
-                const qv x = qv_half(w + i * QVL_PANEL_ROWS);
+                const qv x = qv_half(w + i * 2 * QVL_PANEL_ROWS);
                 QVL_UNROLL
                 for (int j = 0; j < m; j++)
                     acc[j] = qv_fma(x, qv_set(g->term[i * m + j]), acc[j]);

@@ -96,7 +96,7 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
     assert(row0 % QVL_PANEL_ROWS == 0 && (row1 % QVL_PANEL_ROWS == 0 || row1 == w->n_out) && row1 <= w->n_out);
     for (int64_t row = row0; row < row1; row += QVL_PANEL_ROWS) {
         unsigned char *out = (unsigned char *)dst + (size_t)(row / QVL_PANEL_ROWS) * qvl_quant_panel_bytes(type, w->n_in);
-        uint16_t *minima = (uint16_t *)(void *)(out + (size_t)n_units * unit); /* q4m */
+        unsigned char *minima = out + (size_t)n_units * unit; /* q4m */
         const int64_t rows = row1 - row < QVL_PANEL_ROWS ? row1 - row : QVL_PANEL_ROWS;
         for (int64_t u = 0; u < n_units; u++, out += unit)
             for (int half = 0; half < 2; half++) {
@@ -111,11 +111,14 @@ struct qvl_quant_error qvl_quant_pack(void *dst, enum qvl_dtype type, const stru
                 } else {
                     memset(g->x, 0, sizeof g->x);
                 }
-                if (type == QVL_DT_Q4M)
-                    qvl_quant_pack_q4m(g, (int)(k0 >= w->n_in ? 0 : w->n_in - k0 < QVL_GROUP ? w->n_in - k0 : QVL_GROUP),
-                                       minima + (u * 2 + half) * QVL_PANEL_ROWS);
-                else
+                if (type == QVL_DT_Q4M) {
+                    uint16_t min[QVL_PANEL_ROWS];
+                    const int64_t left = w->n_in - k0;
+                    qvl_quant_pack_q4m(g, (int)(left <= 0 ? 0 : left < QVL_GROUP ? left : QVL_GROUP), min);
+                    memcpy(minima + (size_t)(u * 2 + half) * sizeof min, min, sizeof min);
+                } else {
                     k->quant->pack_group[type == QVL_DT_Q8](g);
+                }
                 put_group(out, type, half, g);
                 total.error += g->error * factor;
                 total.norm += g->norm * factor;

@@ -19,7 +19,7 @@ QVL_INLINE qvi qvi_or(qvi a, qvi b) { return vorrq_s32(a, b); }
 QVL_INLINE qvi qvi_shl(qvi a, int bits) { return vshlq_s32(a, vdupq_n_s32(bits)); }
 QVL_INLINE void qvi_store(void *p, qvi v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
 QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return vfmaq_f32(c, a, b); }
-QVL_INLINE qv qv_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+QVL_INLINE qv qv_half(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
 #include "kernels/quant_group.h"
 #include "kernels/quant_minima.h"
 

@@ -27,7 +27,12 @@ static inline void qvi_store(void *p, qvi v)
     memcpy(p, b, 4);
 }
 static inline qv qv_fma(qv a, qv b, qv c) { return fmaf(a, b, c); }
-static inline qv qv_half(const uint16_t *p) { return qvl_f16_to_f32(*p); }
+static inline qv qv_half(const void *p)
+{
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return qvl_f16_to_f32(h);
+}
 #include "kernels/quant_group.h"
 #include "kernels/quant_minima.h"
 

@@ -20,7 +20,7 @@ QVL_INLINE qvi qvi_or(qvi a, qvi b) { return _mm512_or_si512(a, b); }
 QVL_INLINE qvi qvi_shl(qvi a, int bits) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
 QVL_INLINE void qvi_store(void *p, qvi v) { _mm512_storeu_si512(p, v); }
 QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return _mm512_fmadd_ps(a, b, c); }
-QVL_INLINE qv qv_half(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
+QVL_INLINE qv qv_half(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 #include "kernels/quant_group.h"
 #include "kernels/quant_minima.h"
 

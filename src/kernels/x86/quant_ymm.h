@@ -31,7 +31,7 @@ QVL_INLINE qvi qvi_or(qvi a, qvi b) { return _mm256_or_si256(a, b); }
 QVL_INLINE qvi qvi_shl(qvi a, int bits) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
 QVL_INLINE void qvi_store(void *p, qvi v) { _mm256_storeu_si256((__m256i *)p, v); }
 QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return _mm256_fmadd_ps(a, b, c); }
-QVL_INLINE qv qv_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+QVL_INLINE qv qv_half(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 #include "kernels/quant_group.h"
 #include "kernels/quant_minima.h"
 
