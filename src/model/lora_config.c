@@ -84,14 +84,17 @@ static int take_number(double *out, const json_t *v, double low, double high, co
 }
 
 /* PEFT matches re.match("(.*\.)?(KEY)$", module). Keys are names or simple expressions; of the others those are refused that POSIX
- * does not have, or that could take unbounded time. */
+ * does not have, or that could take unbounded memory: the C library copies what it repeats, so that each repetition of a
+ * repetition or of a group doubles the expression. Single characters and sets may repeat. */
 static int compile(regex_t *out, const char *key, const char *what, const char *field, qvl_err *err)
 {
     char text[2 * MAX_PATTERN + 4096];
     size_t n = (size_t)snprintf(text, sizeof text, "^(.*\\.)?(");
-    int bad = !*key || strlen(key) > MAX_PATTERN || strstr(key, "(?") || strpbrk(key, "{}"), in_set = 0;
+    int bad = !*key || strlen(key) > MAX_PATTERN || strstr(key, "(?") || strpbrk(key, "{}"), in_set = 0, may_repeat = 0;
     for (const char *s = key; *s && !bad; s++) {
         in_set = *s == '[' || (in_set && *s != ']');
+        bad = !in_set && strchr("*+?", *s) && !may_repeat;
+        may_repeat = !strchr("*+?()|^$", *s);
         if (*s != '\\') {
             text[n++] = *s;
         } else if (in_set || !s[1] || !strchr("d.\\*+?()[]|^$", s[1])) { /* in a set it means itself to POSIX */
