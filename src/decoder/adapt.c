@@ -1,5 +1,6 @@
 /* adapt.c - see adapt.h. The sums of a product are those of the product without adapters, followed by one addition for each
- * adapter, so results do not depend on threads or on how a prompt is cut. */
+ * adapter; A and B multiply in the same order for any number of tokens, so that beside packed weights results do not depend on
+ * how a prompt is cut. */
 #include "decoder/adapt.h"
 
 #include <assert.h>
@@ -47,7 +48,8 @@ int qvl_adapt_has(const struct qvl_adapt *a, int layer, enum qvl_lora_place plac
 static void product(const struct qvl_team *t, const struct qvl_kernels *k, float *y, const float *x, const struct qvl_mat *w, int64_t m, int add,
                     const struct qvl_scratch *s)
 {
-    struct qvl_matmul op = {.y = y, .x = x, .w = w, .m = m, .y_stride = w->n_out, .x_stride = w->n_in, .add = add};
+    struct qvl_matmul op = {.y = y, .x = x, .w = w, .m = m, .y_stride = w->n_out, .x_stride = w->n_in, .add = add,
+                            .uniform = 1};
     qvl_matmul(t, k, QVL_ARITH_F32, &op, s);
 }
 

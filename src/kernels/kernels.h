@@ -117,6 +117,8 @@ struct qvl_matmul {
     const float *bias; /* [n_out] or NULL */
     int64_t m, y_stride, x_stride; /* strides in elements */
     int add;
+    int uniform;                   /* in f32 arithmetic: a row's result does not depend on m, which takes longer for many. With packed
+                                      weights it never does */
     enum qvl_then then;            /* not with add, and not with q4 and q8 */
     const struct qvl_rows *x_rows; /* instead of x */
     const struct qvl_rows *y_rows; /* instead of y, not with add. Weights of integers go with rows for weights of integers */

@@ -369,6 +369,7 @@ void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_
     struct qvl_matmul plain = *op;
     if (op->m <= 0 || op->w->n_out <= 0)
         return;
+    assert(!op->uniform || (a == QVL_ARITH_F32 && !op->x_rows && !op->y_rows));
     assert(!op->add || (!op->y_rows && op->then == QVL_THEN_NOTHING));
     if (op->x_rows && !op->x_rows->mr) {
         plain.x = op->x_rows->mem;
@@ -387,7 +388,7 @@ void qvl_matmul(const struct qvl_team *t, const struct qvl_kernels *k, enum qvl_
         qvl_quant_matmul(t, k->quant, &(struct qvl_quant_set){.op = op, .n = 1}, s);
     } else if (op->w->type == QVL_DT_ROW8)
         qvl_row8_matmul(t, k, op, s);
-    else if (uses_gemv(k->matmul, op->m))
+    else if (op->uniform || uses_gemv(k->matmul, op->m)) /* gemv has one order of sums, the tiles another */
         gemv(t, k, a, op, s);
     else
         gemm(t, k, a, op, s);

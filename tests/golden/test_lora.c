@@ -168,15 +168,18 @@ static void on_packed_weights(void **state)
 }
 
 /* The trace file of one answer. */
-static char *trace_of(qvl_model *m, int no_draft, size_t *len)
+static char *trace_of(qvl_model *m, uint32_t chunk, int no_draft, size_t *len)
 {
     char path[600], *data;
     qvl_err err = {0};
     qvl_session *s;
     qvl_gen_params g;
+    qvl_session_params sp;
     qvl_part part = {.kind = QVL_PART_TEXT, .data = "Hello! What can you do?", .len = 23};
+    qvl_session_params_default(&sp);
+    sp.n_chunk = chunk;
     snprintf(path, sizeof path, "%s/lora-trace.safetensors", QVL_BINARY_DIR);
-    assert_int_equal(qvl_session_open(&s, m, NULL, &err), 0);
+    assert_int_equal(qvl_session_open(&s, m, &sp, &err), 0);
     assert_int_equal(qvl_session_add(s, QVL_ROLE_USER, &part, 1, &err), 0);
     qvl_gen_params_default(&g, NULL);
     g.max_tokens = 24;
@@ -196,12 +199,36 @@ static void expect_same_traces(const qvl_adapter *a, size_t n, const qvl_adapter
     qvl_model *one = open_with("untied-f32", NULL, precision, a, n, &rc, &err), *two = open_with("untied-f32", NULL, precision, b, m, &rc, &err);
     assert_non_null(one);
     assert_non_null(two);
-    char *p = trace_of(one, 0, &x), *q = trace_of(two, 1, &y);
+    char *p = trace_of(one, 0, 0, &x), *q = trace_of(two, 0, 1, &y);
     assert_int_equal(x == y && memcmp(p, q, x) == 0, same);
     qvl_mem_free(p);
     qvl_mem_free(q);
     qvl_model_close(&one);
     qvl_model_close(&two);
+}
+
+/* Beside packed weights, too, a row has the same bytes however a prompt is cut: alone, in a few, in many. */
+static void chunks_do_not_matter(void **state)
+{
+    static const qvl_adapter both[] = {{LORA "all", 1}, {LORA "head", -0.5}};
+    static const uint32_t chunks[] = {1, 5, 8, 9, 11};
+    (void)state;
+    for (int precision = QVL_PRECISION_Q8; precision <= QVL_PRECISION_Q4; precision++) {
+        qvl_err err = {0};
+        size_t len, n;
+        int rc;
+        qvl_model *m = open_with("untied-f32", NULL, (qvl_precision)precision, both, 2, &rc, &err);
+        assert_non_null(m);
+        char *whole = trace_of(m, 0, 0, &len);
+        for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+            char *cut = trace_of(m, chunks[i], 0, &n);
+            if (n != len || memcmp(whole, cut, len) != 0)
+                fail_msg("precision %d: a prompt in pieces of %u tokens has another trace", precision, chunks[i]);
+            qvl_mem_free(cut);
+        }
+        qvl_mem_free(whole);
+        qvl_model_close(&m);
+    }
 }
 
 static void scales(void **state)
@@ -275,6 +302,9 @@ static void configurations(void **state)
                {"rank_pattern", "{\"(?i)q_proj\": 4}", QVL_E_UNSUPPORTED, "no simple expression"},
                {"rank_pattern", "{\"q_proj\\\\\\\\\": 4}", QVL_E_UNSUPPORTED, "no simple expression"},
                {"rank_pattern", "{\"(q_proj\": 4}", QVL_E_UNSUPPORTED, "no simple expression"},
+               {"rank_pattern", "{\"q++_proj\": 4}", QVL_E_UNSUPPORTED, "no simple expression"},
+               {"rank_pattern", "{\"(q|v)+_proj\": 4}", QVL_E_UNSUPPORTED, "no simple expression"},
+               {"rank_pattern", "{\"*proj\": 4}", QVL_E_UNSUPPORTED, "no simple expression"},
                {"rank_pattern", "[4]", QVL_E_FORMAT, "rank_pattern"},
                {"alpha_pattern", "{\"q_proj\": 1e300}", QVL_E_FORMAT, "alpha_pattern"}};
     qvl_err err = {0};
@@ -375,7 +405,7 @@ static void arguments(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(as_the_reference), cmocka_unit_test(answers_of_the_reference),
-                                       cmocka_unit_test(on_packed_weights), cmocka_unit_test(scales),
+                                       cmocka_unit_test(on_packed_weights), cmocka_unit_test(chunks_do_not_matter), cmocka_unit_test(scales),
                                        cmocka_unit_test(configurations), cmocka_unit_test(tensors), cmocka_unit_test(arguments)};
     snprintf(folder, sizeof folder, "%s/lora-XXXXXX", QVL_BINARY_DIR);
     if (!mkdtemp(folder))
