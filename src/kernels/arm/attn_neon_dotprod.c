@@ -3,33 +3,8 @@
  * A factor of 16 bits is two signed bytes, value = 256 high + low: the tile runs over its operands with the high bytes first,
  * shifts the sums by 8, and goes on with the low ones. sdot wants both operands signed: stored keys lose their offset by a
  * flipped bit, so that the queries' `start` is not needed. */
-#include <arm_neon.h>
+#include "kernels/arm/qv_neon.h"
 
-#define QVL_INLINE static inline __attribute__((always_inline))
-
-#define QV_LANES 4
-typedef float32x4_t qv;
-typedef int32x4_t qvi;
-QVL_INLINE qv qv_set(float a) { return vdupq_n_f32(a); }
-QVL_INLINE qv qv_load(const float *p) { return vld1q_f32(p); }
-QVL_INLINE void qv_store(float *p, qv v) { vst1q_f32(p, v); }
-QVL_INLINE qv qv_mul(qv a, qv b) { return vmulq_f32(a, b); }
-QVL_INLINE qv qv_add(qv a, qv b) { return vaddq_f32(a, b); }
-QVL_INLINE qv qv_sub(qv a, qv b) { return vsubq_f32(a, b); }
-QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return vfmaq_f32(c, a, b); }
-QVL_INLINE qv qv_max(qv a, qv b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
-QVL_INLINE qv qv_pick(qv a, qv b, qv x, qv y) { return vbslq_f32(vcgtq_f32(a, b), x, y); }
-QVL_INLINE qv qv_rint(qv a) { return vrndnq_f32(a); }
-QVL_INLINE qv qv_pow2(qv n)
-{
-    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
-}
-QVL_INLINE qv qv_from_ints(const float *p) { return vcvtq_f32_s32(vreinterpretq_s32_f32(vld1q_f32(p))); }
-QVL_INLINE qvi qvi_from(qv v) { return vcvtnq_s32_f32(v); }
-QVL_INLINE qvi qvi_zero(void) { return vdupq_n_s32(0); }
-QVL_INLINE qvi qvi_max(qvi a, qvi b) { return vmaxq_s32(a, b); }
-QVL_INLINE void qvi_store(int32_t *p, qvi v) { vst1q_s32(p, v); }
-QVL_INLINE qvi qvi_bits(qv v) { return vandq_s32(vreinterpretq_s32_f32(v), vdupq_n_s32(0x7fffffff)); }
 #include "kernels/attn_int8.h"
 
 /* Four integers as bytes, high = (q + 128) >> 8. */

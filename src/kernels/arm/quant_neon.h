@@ -7,12 +7,11 @@
 #ifndef QVL_KERNELS_ARM_QUANT_NEON_H
 #define QVL_KERNELS_ARM_QUANT_NEON_H
 
-#include <arm_neon.h>
 #include <string.h>
 
+#include "kernels/arm/qv_neon.h"
 #include "kernels/quant.h"
 
-#define QVL_INLINE static inline __attribute__((always_inline))
 #define QUARTERS   (QVL_PANEL_ROWS / 4)
 #if defined(__clang__)
 #define QVL_UNROLL _Pragma("clang loop unroll(full)")

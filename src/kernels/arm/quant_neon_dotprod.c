@@ -1,25 +1,6 @@
 /* quant_neon_dotprod.c - integer kinds with sdot: one 128-bit vector is four inputs of 4 rows, a quarter of a stored vector. */
 #include "kernels/arm/quant_neon.h"
 
-#define QV_LANES 4
-typedef float32x4_t qv;
-typedef int32x4_t qvi;
-QVL_INLINE qv qv_set(float a) { return vdupq_n_f32(a); }
-QVL_INLINE qv qv_load(const float *p) { return vld1q_f32(p); }
-QVL_INLINE void qv_store(float *p, qv v) { vst1q_f32(p, v); }
-QVL_INLINE qv qv_mul(qv a, qv b) { return vmulq_f32(a, b); }
-QVL_INLINE qv qv_add(qv a, qv b) { return vaddq_f32(a, b); }
-QVL_INLINE qv qv_sub(qv a, qv b) { return vsubq_f32(a, b); }
-QVL_INLINE qv qv_div(qv a, qv b) { return vdivq_f32(a, b); }
-QVL_INLINE qv qv_min(qv a, qv b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
-QVL_INLINE qv qv_max(qv a, qv b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
-QVL_INLINE qv qv_pick(qv a, qv b, qv x, qv y) { return vbslq_f32(vcgtq_f32(a, b), x, y); }
-QVL_INLINE qvi qvi_from(qv v) { return vcvtnq_s32_f32(v); }
-QVL_INLINE qvi qvi_or(qvi a, qvi b) { return vorrq_s32(a, b); }
-QVL_INLINE qvi qvi_shl(qvi a, int bits) { return vshlq_s32(a, vdupq_n_s32(bits)); }
-QVL_INLINE void qvi_store(void *p, qvi v) { vst1q_u8(p, vreinterpretq_u8_s32(v)); }
-QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return vfmaq_f32(c, a, b); }
-QVL_INLINE qv qv_half(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
 #include "kernels/quant_group.h"
 #include "kernels/quant_minima.h"
 

@@ -3,37 +3,8 @@
 
 #include "base/half.h"
 #include "kernels/pack.h"
+#include "kernels/ref/qv_ref.h"
 
-#define QV_LANES 1
-typedef float qv;
-typedef int32_t qvi;
-static inline qv qv_set(float a) { return a; }
-static inline qv qv_load(const float *p) { return *p; }
-static inline void qv_store(float *p, qv v) { *p = v; }
-static inline qv qv_mul(qv a, qv b) { return a * b; }
-static inline qv qv_add(qv a, qv b) { return a + b; }
-static inline qv qv_sub(qv a, qv b) { return a - b; }
-static inline qv qv_fma(qv a, qv b, qv c) { return fmaf(a, b, c); }
-static inline qv qv_max(qv a, qv b) { return a > b ? a : b; }
-static inline qv qv_pick(qv a, qv b, qv x, qv y) { return a > b ? x : y; }
-static inline qv qv_rint(qv a) { return rintf(a); }
-static inline qv qv_pow2(qv n) { return n >= -126 && n <= 0 ? ldexpf(1, (int)n) : 1; }
-static inline qvi qvi_from(qv v) { return (qvi)lrintf(v); }
-static inline qvi qvi_zero(void) { return 0; }
-static inline qvi qvi_max(qvi a, qvi b) { return a > b ? a : b; }
-static inline void qvi_store(int32_t *p, qvi v) { *p = v; }
-static inline qv qv_from_ints(const float *p)
-{
-    int32_t i;
-    memcpy(&i, p, 4);
-    return (float)i;
-}
-static inline qvi qvi_bits(qv v)
-{
-    uint32_t u;
-    memcpy(&u, &v, 4);
-    return (qvi)(u & 0x7fffffffu);
-}
 #include "kernels/attn_int8.h"
 
 static inline void put_weights(uint8_t *row, int64_t j, qvi q)

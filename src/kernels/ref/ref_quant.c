@@ -4,35 +4,8 @@
 
 #include "base/half.h"
 #include "kernels/quant.h"
+#include "kernels/ref/qv_ref.h"
 
-#define QV_LANES 1
-typedef float qv;
-typedef uint32_t qvi;
-static inline qv qv_set(float a) { return a; }
-static inline qv qv_load(const float *p) { return *p; }
-static inline void qv_store(float *p, qv v) { *p = v; }
-static inline qv qv_mul(qv a, qv b) { return a * b; }
-static inline qv qv_add(qv a, qv b) { return a + b; }
-static inline qv qv_sub(qv a, qv b) { return a - b; }
-static inline qv qv_div(qv a, qv b) { return a / b; }
-static inline qv qv_min(qv a, qv b) { return a < b ? a : b; }
-static inline qv qv_max(qv a, qv b) { return a > b ? a : b; }
-static inline qv qv_pick(qv a, qv b, qv x, qv y) { return a > b ? x : y; }
-static inline qvi qvi_from(qv v) { return (qvi)(int32_t)v; } /* v is integral */
-static inline qvi qvi_or(qvi a, qvi b) { return a | b; }
-static inline qvi qvi_shl(qvi a, int bits) { return a << bits; }
-static inline void qvi_store(void *p, qvi v)
-{
-    unsigned char b[4] = {(unsigned char)v, (unsigned char)(v >> 8), (unsigned char)(v >> 16), (unsigned char)(v >> 24)};
-    memcpy(p, b, 4);
-}
-static inline qv qv_fma(qv a, qv b, qv c) { return fmaf(a, b, c); }
-static inline qv qv_half(const void *p)
-{
-    uint16_t h;
-    memcpy(&h, p, sizeof h);
-    return qvl_f16_to_f32(h);
-}
 #include "kernels/quant_group.h"
 #include "kernels/quant_minima.h"
 

@@ -4,27 +4,8 @@
  * shifts the sums by 8, and goes on with the low ones. The second time K and V come from the first-level cache. One factor
  * of a product has to be unsigned: the stored key, and both bytes of a weight; query bytes and values are signed. */
 #include "kernels/x86/attn_avx512.h"
+#include "kernels/x86/qv_avx512.h"
 
-#define QV_LANES 16
-typedef __m512 qv;
-typedef __m512i qvi;
-QVL_INLINE qv qv_set(float a) { return _mm512_set1_ps(a); }
-QVL_INLINE qv qv_load(const float *p) { return _mm512_loadu_ps(p); }
-QVL_INLINE void qv_store(float *p, qv v) { _mm512_storeu_ps(p, v); }
-QVL_INLINE qv qv_mul(qv a, qv b) { return _mm512_mul_ps(a, b); }
-QVL_INLINE qv qv_add(qv a, qv b) { return _mm512_add_ps(a, b); }
-QVL_INLINE qv qv_sub(qv a, qv b) { return _mm512_sub_ps(a, b); }
-QVL_INLINE qv qv_fma(qv a, qv b, qv c) { return _mm512_fmadd_ps(a, b, c); }
-QVL_INLINE qv qv_max(qv a, qv b) { return _mm512_max_ps(a, b); }
-QVL_INLINE qv qv_pick(qv a, qv b, qv x, qv y) { return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), x); }
-QVL_INLINE qv qv_rint(qv a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-QVL_INLINE qv qv_pow2(qv n) { return _mm512_scalef_ps(_mm512_set1_ps(1), n); }
-QVL_INLINE qv qv_from_ints(const float *p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
-QVL_INLINE qvi qvi_from(qv v) { return _mm512_cvtps_epi32(v); }
-QVL_INLINE qvi qvi_zero(void) { return _mm512_setzero_si512(); }
-QVL_INLINE qvi qvi_max(qvi a, qvi b) { return _mm512_max_epi32(a, b); }
-QVL_INLINE void qvi_store(int32_t *p, qvi v) { _mm512_storeu_si512(p, v); }
-QVL_INLINE qvi qvi_bits(qv v) { return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)); }
 #include "kernels/attn_int8.h"
 
 static inline void put_weights(uint8_t *row, int64_t j, qvi q)
