@@ -54,7 +54,7 @@ static inline size_t qvl_quant_panel_bytes(enum qvl_dtype type, int64_t n_in)
  * of w->n_out rows. row0 must be a multiple of 16; row1 too, unless it is n_out. Different ranges may run in parallel.
  *   q4: for every group the scale is searched (24 candidates around max/8 of either sign and max/7, then the closed-form
  *       least-squares scale for the chosen integers, rounded to f16) that minimises sum_i weight[i]*(w_i - s*(u_i-8))^2;
- *       the result is never worse than s = max/-8.
+ *       the result is never worse than s = max/-8, where max is the weight of largest magnitude, the positive one of two.
  *   q4m: a grid s*k + m that all weights of the group lie on is looked for, among the widths (max - min)/1 ... /15: matrices that come
  *       from such codes are found again, up to the rounding of s and m to f16. Without one: s = (max - min)/15, m = min.
  *   q8: s = max/127 rounded to f16, nearest even.

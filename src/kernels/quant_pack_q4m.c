@@ -23,26 +23,9 @@ static int on_grid(const struct qvl_quant_group *g, int n, int r, float low, flo
     return 1;
 }
 
-/* Largest number of steps first: most groups use nearly all codes. A group of few different weights fits several; the step that
- * f16 holds best is the file's own. 0 when there is none. */
-static int find_steps(const struct qvl_quant_group *g, int n, int r, float low, float high)
-{
-    float least = INFINITY;
-    int best = 0;
-    for (int k = STEPS; k > 0 && least > 1e-6f * (high - low); k--) {
-        const float step = (high - low) / (float)k, loss = fabsf(qvl_f16_to_f32(qvl_f32_to_f16(step)) - step) * (float)k;
-        if (loss < least && on_grid(g, n, r, low, 1 / step)) {
-            least = loss;
-            best = k;
-        }
-    }
-    return best;
-}
-
 /* The smallest weight may have any code j with j + steps <= 15: the one whose minimum loses least by rounding. */
-static uint16_t best_minimum(float low, float step, int steps)
+static float best_minimum(uint16_t *min, float low, float step, int steps)
 {
-    uint16_t best = 0;
     float least = INFINITY;
     for (int j = 0; j + steps <= STEPS; j++) {
         const float m = low - (float)j * step;
@@ -50,7 +33,28 @@ static uint16_t best_minimum(float low, float step, int steps)
         const float loss = fabsf(qvl_f16_to_f32(h) - m);
         if (loss < least) {
             least = loss;
-            best = h;
+            *min = h;
+        }
+    }
+    return least;
+}
+
+/* Number of steps and minimum; 0 steps when the weights lie on no grid. Largest number first: most groups use nearly all codes. A
+ * group of few different weights fits several grids; the file's own is the one that f16 holds best. */
+static int find_grid(const struct qvl_quant_group *g, int n, int r, float low, float high, uint16_t *min)
+{
+    float least = INFINITY;
+    int best = 0;
+    for (int k = STEPS; k > 0 && least > 1e-7f * (high - low); k--) {
+        const float step = (high - low) / (float)k, rounded = fabsf(qvl_f16_to_f32(qvl_f32_to_f16(step)) - step) * (float)k;
+        uint16_t m = 0;
+        if (rounded >= least || !on_grid(g, n, r, low, 1 / step))
+            continue;
+        const float loss = rounded + best_minimum(&m, low, step, k);
+        if (loss < least) {
+            least = loss;
+            best = k;
+            *min = m;
         }
     }
     return best;
@@ -82,10 +86,9 @@ static void pack_row(struct qvl_quant_group *g, int n, int r, uint16_t *min)
     }
     low = clamp_f16(low);
     high = clamp_f16(high);
-    const int steps = high > low ? find_steps(g, n, r, low, high) : STEPS;
-    const float step = (high - low) / (float)(steps ? steps : STEPS);
-    g->scale[r] = qvl_f32_to_f16(step);
-    *min = steps && step > 0 ? best_minimum(low, step, steps) : qvl_f32_to_f16(low);
+    *min = qvl_f32_to_f16(low);
+    const int steps = high > low ? find_grid(g, n, r, low, high, min) : 0;
+    g->scale[r] = qvl_f32_to_f16((high - low) / (float)(steps ? steps : STEPS));
     const float s = qvl_f16_to_f32(g->scale[r]), m = qvl_f16_to_f32(*min);
     for (int i = 0; i < n; i++) {
         float u = s > 0 ? nearbyintf((g->x[i][r] - m) / s) : 0;

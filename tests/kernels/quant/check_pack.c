@@ -69,12 +69,13 @@ static struct source make_source(struct qcheck *c, int64_t n_out, int64_t n_in, 
     return s;
 }
 
-/* Weighted error of one group with the plain scale max/-8 in f16, the largest element to the end of the range. */
+/* Weighted error of one group with the plain scale max/-8 in f16, the largest element (of two that are equally large the positive
+ * one, as quant.h says) to the end of the range. */
 static double plain_error(const float *x, const float *weight, int64_t n)
 {
     double m = 0, e = 0;
     for (int64_t i = 0; i < n; i++)
-        m = fabs(x[i]) > fabs(m) ? (double)x[i] : m;
+        m = fabs(x[i]) > fabs(m) || (fabs(x[i]) == fabs(m) && x[i] > m) ? (double)x[i] : m;
     if (fabs(m) < 0x1p-30)
         m = 0;
     double d = m / -8;
@@ -287,7 +288,7 @@ static void check_grid(struct qcheck *c, int64_t n_out, int64_t n_in, enum grid 
     struct qvl_mat from = {.data = x, .type = QVL_DT_F32, .n_out = n_out, .n_in = n_in, .stride = n_in}, to = from;
     const size_t bytes = qvl_quant_bytes(QVL_DT_Q4M, n_out, n_in);
     expect(c, bytes == stored_bytes(2, n_out, n_in), "%s: %zu bytes, expected %zu", what, bytes, stored_bytes(2, n_out, n_in));
-    struct guarded dst = guard_open(bytes, 0), work = guard_open(qvl_quant_work_bytes(n_in), 0);
+    struct guarded dst = guard_open(bytes, (size_t)next_int(c, 0, 3)), work = guard_open(qvl_quant_work_bytes(n_in), 0);
     struct qvl_quant_error total = {0}, part;
     for (int64_t r = 0; r < n_out; r += 16) {
         part = qvl_quant_pack(dst.p, QVL_DT_Q4M, &from, r, r + 16 < n_out ? r + 16 : n_out, weighted ? importance : NULL, c->k, work.p);
