@@ -56,31 +56,6 @@
 #define MAX_TYPES 32
 #define MAX_KINDS 16
 
-/* Building with jansson: a failure is remembered here and reported once at the end. */
-struct builder {
-    int failed;
-    qvl_err *err;
-};
-
-/* After a failure nothing is touched any more: obj may be what could not be put somewhere, and is gone. */
-static void put(struct builder *b, json_t *obj, const char *key, json_t *value)
-{
-    if (b->failed)
-        json_decref(value);
-    else if (json_object_set_new(obj, key, value))
-        b->failed = 1;
-}
-
-static void push(struct builder *b, json_t *list, json_t *value)
-{
-    if (b->failed)
-        json_decref(value);
-    else if (json_array_append_new(list, value))
-        b->failed = 1;
-}
-
-static json_t *number(uint64_t v) { return json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v); }
-
 /* File names need not be UTF-8; JSON must be. */
 json_t *qvl_inspect_text(const char *s)
 {

@@ -21,36 +21,12 @@
 
 enum { MAX_ROWS = 64, CONTEXT = 4096, MAX_CONFIG = 16 << 20 };
 
-/* Building with jansson: a failure is remembered and reported once. */
-struct builder {
-    int failed;
-};
-
-/* After a failure nothing is touched any more: obj may be what could not be put somewhere, and is gone. */
-static void put(struct builder *b, json_t *obj, const char *key, json_t *value)
-{
-    if (b->failed)
-        json_decref(value);
-    else if (json_object_set_new(obj, key, value))
-        b->failed = 1;
-}
-
-static void push(struct builder *b, json_t *list, json_t *value)
-{
-    if (b->failed)
-        json_decref(value);
-    else if (json_array_append_new(list, value))
-        b->failed = 1;
-}
-
 static json_t *add(struct builder *b, json_t *list)
 {
     json_t *row = json_object();
     push(b, list, row);
     return row;
 }
-
-static json_t *number(uint64_t v) { return json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v); }
 
 static void count(struct builder *b, json_t *row, const char *key, uint64_t more)
 {

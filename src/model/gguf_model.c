@@ -512,8 +512,9 @@ static int open_text(struct qvl_gguf_model *m, const char *path, const char **ar
     return qvl_gguf_config_text(&m->config, m->text, *arch, err);
 }
 
-/* Some shape of a tower, so that code about the configuration need not ask. */
-static int placeholder(struct qvl_gguf_model *m, qvl_err *err)
+/* The tower of the 4B model in front of this text: readers of the configuration need not ask whether there is one. Whoever wants to
+ * encode pictures gets the true one from where the encoder comes from (qvl_model_vision_config), or an error. */
+static int assume_tower(struct qvl_gguf_model *m, qvl_err *err)
 {
     struct qvl_config shape;
     QVL_TRY(qvl_config_shape(&shape, "4b", err));
@@ -530,7 +531,7 @@ static int open_both(struct qvl_gguf_model *m, const char *path, const char *mmp
     QVL_TRY(open_text(m, path, &arch, err));
     QVL_TRY(open_vision(m, mmproj, arch, config_only, err));
     if (!m->has_vision)
-        return placeholder(m, err);
+        return assume_tower(m, err);
     return config_only ? 0 : build(m, err);
 }
 
@@ -549,7 +550,7 @@ int qvl_gguf_model_open_text(struct qvl_gguf_model *m, const char *path, int con
     *m = (struct qvl_gguf_model){0};
     int rc = open_text(m, path, &arch, err);
     if (rc == 0)
-        rc = placeholder(m, err);
+        rc = assume_tower(m, err);
     if (rc == 0 && !config_only)
         rc = build(m, err);
     if (rc < 0)

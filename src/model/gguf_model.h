@@ -19,10 +19,10 @@ struct qvl_gguf_model {
 };
 
 /* Opens `path`: a .gguf file, or a folder with one model in such files. `mmproj` names the vision file; NULL looks for it
- * in the folder of the text file. config_only: the vision half may be missing (then the configuration has a placeholder
- * for it), and tensors are not prepared. */
+ * in the folder of the text file. config_only: the vision half may be missing (then the configuration assumes the tower of the
+ * 4B model; has_vision tells), and tensors are not prepared. */
 int qvl_gguf_model_open(struct qvl_gguf_model *m, const char *path, const char *mmproj, int config_only, qvl_err *err);
-/* The text half alone, wherever it is: tensors have no vision names, and the configuration a placeholder for the tower. */
+/* The text half alone, wherever it is: tensors have no vision names, and the configuration assumes a tower. */
 int qvl_gguf_model_open_text(struct qvl_gguf_model *m, const char *path, int config_only, qvl_err *err);
 /* The vision half alone: a file of it, a folder with one, or a file with both. It must fit a decoder of this width. */
 int qvl_gguf_model_open_vision(struct qvl_gguf_model *m, const char *path, int d_model, qvl_err *err);

@@ -27,17 +27,10 @@ static void on_row(void *ud, const qvl_verify_row *r)
 
 static qvl_model *open_level(qvl_precision precision, const char *cpu)
 {
-    qvl_model_params p;
-    qvl_model *m = NULL;
-    qvl_err err = {0};
-    qvl_model_params_default(&p);
-    p.path = TINY;
-    p.precision = precision;
+    qvl_model_params p = tiny_params(precision);
     p.no_cache = 1;
     p.cpu = cpu;
-    if (qvl_model_open(&m, &p, &err) < 0)
-        fail_msg("%s", err.msg);
-    return m;
+    return must_open(&p);
 }
 
 /* Mean over all goldens of the mean KL divergence of their logits. */
@@ -98,17 +91,9 @@ static void int8_adds_little_divergence(void **state)
 
 static qvl_session *open_kv(qvl_model *m, qvl_kv_type kv, unsigned threads, unsigned chunk)
 {
-    qvl_session_params p;
-    qvl_session *s = NULL;
-    qvl_err err = {0};
-    qvl_session_params_default(&p);
-    p.n_threads = threads;
-    p.n_chunk = chunk;
-    p.n_ctx = 1024;
+    qvl_session_params p = small_session(threads, chunk);
     p.kv = kv;
-    if (qvl_session_open(&s, m, &p, &err) < 0)
-        fail_msg("%s", err.msg);
-    return s;
+    return must_open_session(m, &p);
 }
 
 /* Second turns continue the cache, removed messages leave it, and neither chunks, threads nor history show in an answer. */

@@ -18,31 +18,53 @@
 #define PICTURE TINY "/examples/one-shape.png"
 #define OTHER_PICTURE TINY "/examples/two-shapes.png"
 
-static inline qvl_model *open_tiny(qvl_precision precision)
+static inline qvl_model_params tiny_params(qvl_precision precision)
 {
     qvl_model_params p;
-    qvl_model *m = NULL;
-    qvl_err err = {0};
     qvl_model_params_default(&p);
     p.path = TINY;
     p.precision = precision;
-    if (qvl_model_open(&m, &p, &err) < 0)
+    return p;
+}
+
+static inline qvl_model *must_open(const qvl_model_params *p)
+{
+    qvl_model *m = NULL;
+    qvl_err err = {0};
+    if (qvl_model_open(&m, p, &err) < 0)
         fail_msg("%s", err.msg);
     return m;
 }
 
-static inline qvl_session *open_session(qvl_model *m, unsigned threads, unsigned chunk)
+static inline qvl_model *open_tiny(qvl_precision precision)
+{
+    qvl_model_params p = tiny_params(precision);
+    return must_open(&p);
+}
+
+static inline qvl_session_params small_session(unsigned threads, unsigned chunk)
 {
     qvl_session_params p;
-    qvl_session *s = NULL;
-    qvl_err err = {0};
     qvl_session_params_default(&p);
     p.n_threads = threads;
     p.n_chunk = chunk;
     p.n_ctx = 1024;
-    if (qvl_session_open(&s, m, &p, &err) < 0)
+    return p;
+}
+
+static inline qvl_session *must_open_session(qvl_model *m, const qvl_session_params *p)
+{
+    qvl_session *s = NULL;
+    qvl_err err = {0};
+    if (qvl_session_open(&s, m, p, &err) < 0)
         fail_msg("%s", err.msg);
     return s;
+}
+
+static inline qvl_session *open_session(qvl_model *m, unsigned threads, unsigned chunk)
+{
+    qvl_session_params p = small_session(threads, chunk);
+    return must_open_session(m, &p);
 }
 
 static inline int ask(qvl_session *s, const char *picture, const char *text, qvl_err *err)

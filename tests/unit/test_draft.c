@@ -60,12 +60,9 @@ static void rests_when_it_does_not_pay(void **state)
 /* The ground that drafting stands on: a step of several tokens computes each exactly as a step of one does. */
 static void several_tokens_at_once_are_the_same_bytes(qvl_precision precision, const char *cpu)
 {
-    qvl_model_params p;
+    qvl_model_params p = tiny_params(precision);
     qvl_model *m = NULL;
     qvl_err err = {0};
-    qvl_model_params_default(&p);
-    p.path = TINY;
-    p.precision = precision;
     p.cpu = cpu;
     int rc = qvl_model_open(&m, &p, &err);
     if (rc == QVL_E_UNSUPPORTED)

@@ -10,17 +10,10 @@ static const char *const pictures[] = {
 
 static qvl_model *open_with(qvl_precision precision, qvl_precision vision, const char *cpu)
 {
-    qvl_model_params p;
-    qvl_model *m = NULL;
-    qvl_err err = {0};
-    qvl_model_params_default(&p);
-    p.path = TINY;
-    p.precision = precision;
+    qvl_model_params p = tiny_params(precision);
     p.vision_precision = vision;
     p.cpu = cpu;
-    if (qvl_model_open(&m, &p, &err) < 0)
-        fail_msg("%s", err.msg);
-    return m;
+    return must_open(&p);
 }
 
 /* The features of a picture, main set and taps one after the other. */

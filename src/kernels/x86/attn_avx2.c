@@ -9,16 +9,6 @@ TILE_FN(pair_6, TILE_ROWS6, TILE_STEP_PAIR)
 TILE_FN(pair_4, TILE_ROWS4, TILE_STEP_PAIR)
 TILE_FN(pair_2, TILE_ROWS2, TILE_STEP_PAIR)
 
-#define BY_ROWS(rows, name, ...)       \
-    do {                               \
-        if ((rows) > 4)                \
-            name##6(__VA_ARGS__);      \
-        else if ((rows) > 2)           \
-            name##4(__VA_ARGS__);      \
-        else                           \
-            name##2(__VA_ARGS__);      \
-    } while (0)
-
 /* Maximum of the scores s[n16]; those from `limit` on become -inf. A NaN score does not become the maximum
  * (max_ps returns its second operand then); it makes its own probability, and so the row, NaN. */
 static float row_max(float *s, int64_t n16, int64_t limit)

@@ -116,16 +116,6 @@ TILE(value1_6, ROWS6, VEC1, VALUE_ROW, OUTPUT_ROW)
 TILE(value1_4, ROWS4, VEC1, VALUE_ROW, OUTPUT_ROW)
 TILE(value1_2, ROWS2, VEC1, VALUE_ROW, OUTPUT_ROW)
 
-#define BY_ROWS(rows, name, ...)     \
-    do {                             \
-        if ((rows) > 4)              \
-            name##6(__VA_ARGS__);    \
-        else if ((rows) > 2)         \
-            name##4(__VA_ARGS__);    \
-        else                         \
-            name##2(__VA_ARGS__);    \
-    } while (0)
-
 static void scores(const struct qvl_attn_block *b, struct work8 *w)
 {
     const int64_t panels = (b->n + 15) / 16, panel = qvl_panel8_bytes(b->head_dim);

@@ -80,16 +80,6 @@ TILE(value_6, ROWS6, _mm256_cvtepi8_epi16, OUTPUT)
 TILE(value_4, ROWS4, _mm256_cvtepi8_epi16, OUTPUT)
 TILE(value_2, ROWS2, _mm256_cvtepi8_epi16, OUTPUT)
 
-#define BY_ROWS(rows, name, ...)     \
-    do {                             \
-        if ((rows) > 4)              \
-            name##6(__VA_ARGS__);    \
-        else if ((rows) > 2)         \
-            name##4(__VA_ARGS__);    \
-        else                         \
-            name##2(__VA_ARGS__);    \
-    } while (0)
-
 static void scores(const struct qvl_attn_block *b, struct work8 *w)
 {
     const int64_t panels = (b->n + 15) / 16, panel = qvl_panel8_bytes(b->head_dim);
