@@ -9,6 +9,7 @@
 #include "engine/internal.h"
 #include "formats/tensor_source.h"
 #include "model/gguf_model.h"
+#include "quantised_help.h"
 #include "session_help.h"
 
 #define MODELS QVL_SOURCE_DIR "/tests/golden/models/"
@@ -194,6 +195,19 @@ static void hybrids(void **state)
         snprintf(text, sizeof text, QVL_SOURCE_DIR "/tests/data/onnx/%s", pairs[i].text);
         expect_as_source(path, text, QVL_PRECISION_Q4);
         expect_as_source(path, text, QVL_PRECISION_Q8);
+    }
+}
+
+/* AWQ, GPTQ, compressed-tensors, FP8, bitsandbytes, MLX. */
+static void quantised_folders(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_QUANTISED; i++) {
+        char dir[64];
+        make_quantised(dir, quantised_names[i], NULL);
+        expect_as_source(dir, NULL, QVL_PRECISION_Q4);
+        expect_as_source(dir, NULL, QVL_PRECISION_Q8);
+        remove_quantised(dir);
     }
 }
 
@@ -659,7 +673,7 @@ static void blocks_keep_their_codes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(answers_as_the_source), TEST(hybrids), TEST(kept_and_packed_tensors), TEST(kept_head), TEST(threads_do_not_matter),
+        TEST(answers_as_the_source), TEST(hybrids), TEST(quantised_folders), TEST(kept_and_packed_tensors), TEST(kept_head), TEST(threads_do_not_matter),
         TEST(configurations_come_back), TEST(precisions_of_a_packed_model), TEST(places), TEST(cancelled), TEST(lies),
         TEST(cut_short), TEST(blocks_keep_their_codes),
     };
