@@ -15,6 +15,7 @@
 
 #include "formats/gguf.h"
 #include "qvl.h"
+#include "unit/quantised_help.h"
 
 #define TINY QVL_SOURCE_DIR "/models/tiny"
 #define MODELS QVL_SOURCE_DIR "/tests/golden/models/"
@@ -171,6 +172,23 @@ static void written_models_give_the_references_answers(void **state)
     }
 }
 
+/* The same from AWQ, GPTQ, compressed-tensors, FP8, bitsandbytes and MLX. */
+static void quantised_folders(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_QUANTISED; i++) {
+        char dir[64], golden[512];
+        make_quantised(dir, quantised_names[i], NULL);
+        snprintf(golden, sizeof golden, QUANTISED "%s/one.safetensors", quantised_names[i]);
+        qvl_export_result r = exported(&(struct ask){.path = dir, .out = quantised_names[i], .type = "f32", .mmproj_type = "f32"});
+        assert_true(!(r.text_loss > 0) && !(r.mmproj_loss > 0));
+        verifies(r.text_path, r.mmproj_path, golden);
+        done(&r);
+        files(1);
+        remove_quantised(dir);
+    }
+}
+
 /* The hybrid of two published halves becomes one model. */
 static void a_decoder_from_elsewhere(void **state)
 {
@@ -304,7 +322,8 @@ static void files_that_exist(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(written_models_give_the_references_answers), cmocka_unit_test(a_decoder_from_elsewhere),
+        cmocka_unit_test(written_models_give_the_references_answers), cmocka_unit_test(quantised_folders),
+        cmocka_unit_test(a_decoder_from_elsewhere),
         cmocka_unit_test(writing_twice_gives_the_same_bytes),         cmocka_unit_test(smaller_types),
         cmocka_unit_test(nothing_is_half_written),                    cmocka_unit_test(files_that_exist),
     };
