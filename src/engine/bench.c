@@ -97,19 +97,26 @@ static double mat_bytes(const struct qvl_mat *m)
     return packed ? (double)packed : mat_elems(m) * qvl_dtype_bits(m->type) / 8;
 }
 
+static double keys_and_values(const struct qvl_layer_weights *w, double (*measure)(const struct qvl_mat *))
+{
+    return measure(&w->k) + measure(&w->v);
+}
+
+static double the_rest(const struct qvl_text_config *c, const struct qvl_layer_weights *w, double (*measure)(const struct qvl_mat *))
+{
+    double sum = measure(&w->q) + measure(&w->o);
+    if (w->e_gate)
+        return sum + measure(&w->router) + c->n_expert_used * (measure(w->e_gate) + measure(w->e_up) + measure(w->e_down));
+    return sum + measure(&w->gate) + measure(&w->up) + measure(&w->down);
+}
+
 /* Elements (or bytes) of the matrices that one token passes through, without the head. */
 static double text_matrices(const struct bench *b, double (*measure)(const struct qvl_mat *))
 {
     const struct qvl_text_config *c = &b->config->text;
     double sum = 0;
-    for (int i = 0; i < c->n_layer; i++) {
-        const struct qvl_layer_weights *w = &b->weights->text.layers[i];
-        sum += measure(&w->q) + measure(&w->k) + measure(&w->v) + measure(&w->o);
-        if (w->e_gate)
-            sum += measure(&w->router) + c->n_expert_used * (measure(w->e_gate) + measure(w->e_up) + measure(w->e_down));
-        else
-            sum += measure(&w->gate) + measure(&w->up) + measure(&w->down);
-    }
+    for (int i = 0; i < c->n_layer; i++)
+        sum += keys_and_values(&b->weights->text.layers[i], measure) + the_rest(c, &b->weights->text.layers[i], measure);
     return sum;
 }
 
@@ -141,8 +148,10 @@ static double ideal_prefill(const struct bench *b, double n, double depth, const
 {
     const struct qvl_text_config *c = &b->config->text;
     int packed = *text_kind(b) == 'q';
-    double linear = 2 * n * text_matrices(b, mat_elems) + 2 * mat_elems(&b->weights->text.head);
-    double pairs = n * depth + n * (n + 1) / 2, peak = packed ? b->int8_gops : b->gflops[b->text];
+    /* In the last layer only the last token goes on behind keys and values. */
+    double skipped = (n - 1) * the_rest(c, &b->weights->text.layers[c->n_layer - 1], mat_elems);
+    double linear = 2 * (n * text_matrices(b, mat_elems) - skipped + mat_elems(&b->weights->text.head));
+    double all_pairs = n * depth + n * (n + 1) / 2, pairs = all_pairs * (c->n_layer - 1) / c->n_layer + (depth + n) / c->n_layer, peak = packed ? b->int8_gops : b->gflops[b->text];
     *limit = packed && b->kv == QVL_KV_INT8                   ? "int8 probe"
              : packed && b->kv == QVL_KV_BF16                 ? "int8 and bf16 probes"
              : packed                                         ? "int8 and f32 probes"
